@@ -1,1 +1,2 @@
-#![doc = "placeholder"]
+//! The Sealbus guard.
+pub mod policy;

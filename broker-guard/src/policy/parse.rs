@@ -1,0 +1,354 @@
+//! TOML to [`RawPolicy`]: shapes and keys, every fault at once.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Code, Finding, Findings, nearest};
+use super::source::{
+    At, Name, Names, PolicySource, RawClearance, RawGrant, RawLabel, RawParty, RawPolicy, RawRange, RawRate,
+    RawRule, RawSpan, RawTeam, RawZone,
+};
+
+/// Reads `source`; what cannot be read is left out of the result and described in `findings`.
+pub(crate) fn parse(source: &PolicySource, findings: &mut Findings) -> RawPolicy {
+    let (document, errors) = DeTable::parse_recoverable(source.text());
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        findings.push(
+            Finding::error(Code::Syntax, format!("not TOML: {}", error.message()), span, "here")
+                .help("mend the syntax first; see https://toml.io for the format"),
+        );
+    }
+    let mut root = Fields::new(document.get_ref(), document.span(), "the policy");
+    let policy = RawPolicy {
+        levels: root.names("levels", findings),
+        compartments: root.names("compartments", findings),
+        integrity: root.names("integrity", findings),
+        zones: root.tables("zones", "zone", findings, zone),
+        teams: root.tables("teams", "team", findings, team),
+        rules: root.tables("rules", "rule", findings, rule),
+        grants: root.tables("grants", "flow grant", findings, grant),
+    };
+    root.finish(findings);
+    policy
+}
+
+fn zone(fields: &mut Fields<'_>, findings: &mut Findings) -> RawZone {
+    RawZone {
+        ceiling: fields.table("ceiling", findings, clearance),
+        servers: fields.names("servers", findings),
+        cluster: fields.name("cluster", findings),
+        tags: fields.names("tags", findings),
+        span: fields.span.clone(),
+    }
+}
+
+fn team(fields: &mut Fields<'_>, findings: &mut Findings) -> RawTeam {
+    RawTeam {
+        clearance: fields.table("clearance", findings, clearance),
+        integrity: fields.name("integrity", findings),
+        zone: fields.name("zone", findings),
+        oversight: fields.name("oversight", findings),
+        taint: fields.name("taint", findings),
+        quorum: fields.number("quorum", findings),
+        span: fields.span.clone(),
+    }
+}
+
+fn rule(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRule {
+    RawRule {
+        pattern: fields.name("pattern", findings),
+        publishers: fields.parties("publishers", findings),
+        subscribers: fields.parties("subscribers", findings),
+        labels: fields.table("labels", findings, range),
+        default: fields.table("default", findings, label),
+        kind: fields.name("kind", findings),
+        deadline: fields.name("deadline", findings),
+        rate: fields.table("rate", findings, rate),
+        max_bytes: fields.number("max_bytes", findings),
+        durable: fields.switch("durable", findings),
+        hold: fields.switch("hold", findings),
+        evidence: fields.name("evidence", findings),
+        span: fields.span.clone(),
+    }
+}
+
+fn grant(fields: &mut Fields<'_>, findings: &mut Findings) -> RawGrant {
+    RawGrant {
+        team: fields.name("team", findings),
+        rule: fields.name("rule", findings),
+        from: fields.table("from", findings, label),
+        to: fields.table("to", findings, label),
+        reason: fields.name("reason", findings),
+        span: fields.span.clone(),
+    }
+}
+
+fn clearance(fields: &mut Fields<'_>, findings: &mut Findings) -> RawClearance {
+    RawClearance {
+        level: fields.name("level", findings),
+        compartments: fields.names("compartments", findings),
+        span: fields.span.clone(),
+    }
+}
+
+fn label(fields: &mut Fields<'_>, findings: &mut Findings) -> RawLabel {
+    RawLabel {
+        level: fields.name("level", findings),
+        compartments: fields.names("compartments", findings),
+        integrity: fields.name("integrity", findings),
+        span: fields.span.clone(),
+    }
+}
+
+fn range(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRange {
+    RawRange {
+        level: fields.span("level", findings),
+        required: fields.names("required", findings),
+        allowed: fields.names("allowed", findings),
+        integrity: fields.span("integrity", findings),
+        span: fields.span.clone(),
+    }
+}
+
+fn rate(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRate {
+    RawRate {
+        per_second: fields.number("per_second", findings),
+        burst: fields.number("burst", findings),
+        span: fields.span.clone(),
+    }
+}
+
+/// A TOML table being read. Each key asked for becomes a known key; what remains is unknown.
+struct Fields<'t> {
+    table: &'t DeTable<'t>,
+    span: Range<usize>,
+    what: String,
+    known: Vec<&'static str>,
+}
+
+impl<'t> Fields<'t> {
+    fn new(table: &'t DeTable<'t>, span: Range<usize>, what: impl Into<String>) -> Self {
+        Self { table, span, what: what.into(), known: Vec::new() }
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.known.push(key);
+        self.table.get(key)
+    }
+
+    fn name(&mut self, key: &'static str, findings: &mut Findings) -> Option<Name> {
+        let value = self.get(key)?;
+        string(value, &format!("`{key}`"), findings)
+    }
+
+    fn names(&mut self, key: &'static str, findings: &mut Findings) -> Option<Names> {
+        let value = self.get(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            findings.push(wrong_type(value, &format!("`{key}`"), "an array of strings"));
+            return None;
+        };
+        let what = format!("each item of `{key}`");
+        let names = items.iter().filter_map(|item| string(item, &what, findings)).collect();
+        Some(At::new(names, value.span()))
+    }
+
+    fn number(&mut self, key: &'static str, findings: &mut Findings) -> Option<At<u64>> {
+        let value = self.get(key)?;
+        let DeValue::Integer(number) = value.get_ref() else {
+            findings.push(wrong_type(value, &format!("`{key}`"), "a whole number"));
+            return None;
+        };
+        match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Some(At::new(number, value.span())),
+            Err(_) => {
+                let message = format!("`{key}` is `{number}`, which is out of range");
+                findings.push(
+                    Finding::error(Code::InvalidValue, message, value.span(), "not a number this key takes")
+                        .help("write a whole number, zero or more"),
+                );
+                None
+            }
+        }
+    }
+
+    fn switch(&mut self, key: &'static str, findings: &mut Findings) -> Option<At<bool>> {
+        let value = self.get(key)?;
+        let DeValue::Boolean(on) = value.get_ref() else {
+            findings.push(wrong_type(value, &format!("`{key}`"), "`true` or `false`"));
+            return None;
+        };
+        Some(At::new(*on, value.span()))
+    }
+
+    fn table<T>(
+        &mut self,
+        key: &'static str,
+        findings: &mut Findings,
+        read: impl FnOnce(&mut Fields<'t>, &mut Findings) -> T,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        let DeValue::Table(table) = value.get_ref() else {
+            findings.push(wrong_type(value, &format!("`{key}`"), "a table"));
+            return None;
+        };
+        let mut fields = Fields::new(table, value.span(), format!("`{key}`"));
+        let read = read(&mut fields, findings);
+        fields.finish(findings);
+        Some(read)
+    }
+
+    /// `[KEY.NAME]` tables, in file order.
+    fn tables<T>(
+        &mut self,
+        key: &'static str,
+        one: &str,
+        findings: &mut Findings,
+        read: impl Fn(&mut Fields<'t>, &mut Findings) -> T,
+    ) -> Vec<(Name, T)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Table(table) = value.get_ref() else {
+            findings.push(
+                wrong_type(value, &format!("`{key}`"), "a table of named tables")
+                    .help(format!("write each {one} as `[{key}.NAME]`")),
+            );
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let mut read_entries = Vec::with_capacity(entries.len());
+        for (name, value) in entries {
+            let DeValue::Table(table) = value.get_ref() else {
+                findings.push(
+                    wrong_type(value, &format!("{one} `{}`", name.get_ref()), "a table")
+                        .help(format!("write each {one} as `[{key}.NAME]`")),
+                );
+                continue;
+            };
+            let what = format!("{one} `{}`", name.get_ref());
+            let mut fields = Fields::new(table, name.span(), what);
+            let entry = read(&mut fields, findings);
+            fields.finish(findings);
+            read_entries.push((At::new(name.get_ref().to_string(), name.span()), entry));
+        }
+        read_entries
+    }
+
+    /// One name, or `{ min, max }`.
+    fn span(&mut self, key: &'static str, findings: &mut Findings) -> Option<RawSpan> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::String(name) => {
+                let name = At::new(name.to_string(), value.span());
+                Some(RawSpan { min: Some(name.clone()), max: Some(name), span: value.span() })
+            }
+            DeValue::Table(table) => {
+                let mut fields = Fields::new(table, value.span(), format!("`{key}`"));
+                let span = RawSpan {
+                    min: fields.name("min", findings),
+                    max: fields.name("max", findings),
+                    span: value.span(),
+                };
+                fields.finish(findings);
+                Some(span)
+            }
+            _ => {
+                findings.push(wrong_type(value, &format!("`{key}`"), "a name or a table").help(format!(
+                    "write `{key} = \"NAME\"` or `{key} = {{ min = \"NAME\", max = \"NAME\" }}`"
+                )));
+                None
+            }
+        }
+    }
+
+    /// An array of team names and `{ team, queue }` tables.
+    fn parties(&mut self, key: &'static str, findings: &mut Findings) -> Option<At<Vec<RawParty>>> {
+        let value = self.get(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            findings.push(wrong_type(value, &format!("`{key}`"), "an array of team names"));
+            return None;
+        };
+        let mut parties = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::String(team) => {
+                    parties.push(RawParty { team: At::new(team.to_string(), item.span()), queue: None });
+                }
+                DeValue::Table(table) => {
+                    let mut fields = Fields::new(table, item.span(), format!("an item of `{key}`"));
+                    let team = fields.name("team", findings);
+                    let queue = fields.name("queue", findings);
+                    fields.finish(findings);
+                    match team {
+                        Some(team) => parties.push(RawParty { team, queue }),
+                        None if table.contains_key("team") => {}
+                        None => findings.push(
+                            Finding::error(
+                                Code::MissingKey,
+                                format!("an item of `{key}` names no `team`"),
+                                item.span(),
+                                "no `team` here",
+                            )
+                            .help("write `{ team = \"NAME\", queue = \"GROUP\" }`"),
+                        ),
+                    }
+                }
+                _ => findings.push(
+                    wrong_type(item, &format!("each item of `{key}`"), "a team name or a table")
+                        .help("write `\"NAME\"` or `{ team = \"NAME\", queue = \"GROUP\" }`"),
+                ),
+            }
+        }
+        Some(At::new(parties, value.span()))
+    }
+
+    /// Reports every key nobody asked for: a slip in a key must never silently drop a limit.
+    fn finish(self, findings: &mut Findings) {
+        for (key, _) in self.table {
+            let written = key.get_ref().as_ref();
+            if self.known.contains(&written) {
+                continue;
+            }
+            let message = format!("unknown key `{written}` in {}", self.what);
+            let help = match nearest(written, self.known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known keys here: {}", list(&self.known)),
+            };
+            findings
+                .push(Finding::error(Code::UnknownKey, message, key.span(), "not a known key").help(help));
+        }
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn string(value: &Spanned<DeValue<'_>>, what: &str, findings: &mut Findings) -> Option<Name> {
+    if let DeValue::String(text) = value.get_ref() {
+        Some(At::new(text.to_string(), value.span()))
+    } else {
+        findings.push(wrong_type(value, what, "a string"));
+        None
+    }
+}
+
+fn wrong_type(value: &Spanned<DeValue<'_>>, what: &str, wanted: &str) -> Finding {
+    let found = match value.get_ref() {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    };
+    Finding::error(
+        Code::WrongType,
+        format!("{what} must be {wanted}"),
+        value.span(),
+        format!("this is {found}"),
+    )
+}

@@ -1,0 +1,224 @@
+//! The policy file as written: every value with its place, nothing checked but its shape.
+//!
+//! These types cannot be compiled or signed. [`super::validate`] turns them into a
+//! [`Policy`](super::model::Policy), which can.
+
+use std::ops::Range;
+
+/// A policy file's name and text.
+#[derive(Debug, Clone)]
+pub struct PolicySource {
+    name: String,
+    text: String,
+}
+
+impl PolicySource {
+    /// The text of a policy and the name diagnostics show for it, usually its path.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// The name diagnostics show.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// A value and the bytes of the source it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// What was written.
+    pub value: T,
+    /// Where, as byte offsets.
+    pub span: Range<usize>,
+}
+
+impl<T> At<T> {
+    /// `value`, written at `span`.
+    pub const fn new(value: T, span: Range<usize>) -> Self {
+        Self { value, span }
+    }
+}
+
+/// A name as written.
+pub type Name = At<String>;
+/// A list of names as written.
+pub type Names = At<Vec<Name>>;
+
+/// A whole policy as written. Order within each list is the order in the file.
+#[derive(Debug, Clone, Default)]
+pub struct RawPolicy {
+    /// Level names, lowest first.
+    pub levels: Option<Names>,
+    /// Compartment names.
+    pub compartments: Option<Names>,
+    /// Integrity rank names, least trusted first.
+    pub integrity: Option<Names>,
+    /// `[zones.NAME]`.
+    pub zones: Vec<(Name, RawZone)>,
+    /// `[teams.NAME]`.
+    pub teams: Vec<(Name, RawTeam)>,
+    /// `[rules.NAME]`.
+    pub rules: Vec<(Name, RawRule)>,
+    /// `[grants.NAME]`.
+    pub grants: Vec<(Name, RawGrant)>,
+}
+
+/// `{ level, compartments }`: what a team may read or a zone may hold.
+#[derive(Debug, Clone)]
+pub struct RawClearance {
+    /// Highest level.
+    pub level: Option<Name>,
+    /// Compartments held.
+    pub compartments: Option<Names>,
+    /// The whole table.
+    pub span: Range<usize>,
+}
+
+/// `{ level, compartments, integrity }`.
+#[derive(Debug, Clone)]
+pub struct RawLabel {
+    /// Level name.
+    pub level: Option<Name>,
+    /// Compartment names.
+    pub compartments: Option<Names>,
+    /// Integrity rank name.
+    pub integrity: Option<Name>,
+    /// The whole table.
+    pub span: Range<usize>,
+}
+
+/// One name, or `{ min, max }`.
+#[derive(Debug, Clone)]
+pub struct RawSpan {
+    /// Lowest allowed.
+    pub min: Option<Name>,
+    /// Highest allowed.
+    pub max: Option<Name>,
+    /// The whole value.
+    pub span: Range<usize>,
+}
+
+/// The labels a rule accepts.
+#[derive(Debug, Clone)]
+pub struct RawRange {
+    /// Levels accepted.
+    pub level: Option<RawSpan>,
+    /// Compartments every envelope must carry.
+    pub required: Option<Names>,
+    /// Compartments an envelope may carry besides.
+    pub allowed: Option<Names>,
+    /// Integrity ranks accepted.
+    pub integrity: Option<RawSpan>,
+    /// The whole table.
+    pub span: Range<usize>,
+}
+
+/// A place agents run in.
+#[derive(Debug, Clone)]
+pub struct RawZone {
+    /// No team of the zone is cleared higher.
+    pub ceiling: Option<RawClearance>,
+    /// NATS servers (by name) agents of the zone connect to.
+    pub servers: Option<Names>,
+    /// NATS cluster they connect to.
+    pub cluster: Option<Name>,
+    /// NATS server tags they need.
+    pub tags: Option<Names>,
+    /// The table's heading.
+    pub span: Range<usize>,
+}
+
+/// A set of agents with the same rights.
+#[derive(Debug, Clone)]
+pub struct RawTeam {
+    /// What the team may read.
+    pub clearance: Option<RawClearance>,
+    /// The most trusted rank it may claim.
+    pub integrity: Option<Name>,
+    /// Where its agents run.
+    pub zone: Option<Name>,
+    /// `directed` or `open-ended`.
+    pub oversight: Option<Name>,
+    /// `agent` or `session`.
+    pub taint: Option<Name>,
+    /// Policy signatures its credentials need.
+    pub quorum: Option<At<u64>>,
+    /// The table's heading.
+    pub span: Range<usize>,
+}
+
+/// A team in a rule's list, with the queue group it must use.
+#[derive(Debug, Clone)]
+pub struct RawParty {
+    /// Team name.
+    pub team: Name,
+    /// Queue group.
+    pub queue: Option<Name>,
+}
+
+/// `{ per_second, burst }`.
+#[derive(Debug, Clone)]
+pub struct RawRate {
+    /// Envelopes a second, per agent.
+    pub per_second: Option<At<u64>>,
+    /// Envelopes at once.
+    pub burst: Option<At<u64>>,
+    /// The whole table.
+    pub span: Range<usize>,
+}
+
+/// One flow that is allowed.
+#[derive(Debug, Clone)]
+pub struct RawRule {
+    /// Logical subjects, with NATS wildcards.
+    pub pattern: Option<Name>,
+    /// Teams that may publish (ask, in a request rule).
+    pub publishers: Option<At<Vec<RawParty>>>,
+    /// Teams that may subscribe (serve, in a request rule).
+    pub subscribers: Option<At<Vec<RawParty>>>,
+    /// Labels accepted.
+    pub labels: Option<RawRange>,
+    /// The label of an envelope whose sender names none.
+    pub default: Option<RawLabel>,
+    /// `stream` or `request`.
+    pub kind: Option<Name>,
+    /// How long a responder has.
+    pub deadline: Option<Name>,
+    /// Limit per publisher.
+    pub rate: Option<RawRate>,
+    /// Largest envelope, in bytes on the wire.
+    pub max_bytes: Option<At<u64>>,
+    /// Kept in a stream until read.
+    pub durable: Option<At<bool>>,
+    /// Waits for a person's approval.
+    pub hold: Option<At<bool>>,
+    /// Team given a copy of every key, to read evidence.
+    pub evidence: Option<Name>,
+    /// The table's heading.
+    pub span: Range<usize>,
+}
+
+/// An explicit declassification or endorsement.
+#[derive(Debug, Clone)]
+pub struct RawGrant {
+    /// Team that may use it.
+    pub team: Option<Name>,
+    /// Rule it is used on.
+    pub rule: Option<Name>,
+    /// Label information comes from.
+    pub from: Option<RawLabel>,
+    /// Label it may be given.
+    pub to: Option<RawLabel>,
+    /// Why, for the people who review and audit.
+    pub reason: Option<At<String>>,
+    /// The table's heading.
+    pub span: Range<usize>,
+}
