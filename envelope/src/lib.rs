@@ -1,2 +1,13 @@
 //! Sealed envelopes for AI agents on NATS: labels, identities, keys, the wire format and its proofs.
+//!
+//! Pure: no IO, no clock. Time and randomness are arguments, so the same code runs in the guard, in every
+//! agent, in property tests and under a fuzzer.
+
+pub mod hash;
+pub mod identity;
 pub mod label;
+pub mod name;
+pub mod reason;
+pub mod subject;
+pub mod time;
+pub mod wire;

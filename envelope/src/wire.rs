@@ -1,0 +1,3 @@
+//! What goes over the wire: the codec, the header, the envelope, the padded payload.
+
+pub mod codec;
