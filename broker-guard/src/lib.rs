@@ -1,2 +1,3 @@
 //! The Sealbus guard.
+pub mod natsserver;
 pub mod policy;

