@@ -1,3 +1,4 @@
 //! The Sealbus guard.
+pub mod audit;
 pub mod natsserver;
 pub mod policy;

@@ -1,0 +1,461 @@
+//! What the log records: every kind of entry, in one place.
+//!
+//! An entry is one MessagePack array `[version, time, epoch, n, body]` (positional: the hot path writes one
+//! per admitted envelope, at a few hundred bytes and well under a microsecond). The same types serialise to
+//! JSON with hexadecimal digests, which is how the command shows and searches them. Fields are only ever
+//! added at the end of a kind, with a default.
+//!
+//! ```
+//! use sealbus_guard::audit::entry::{Body, Entry, Order, Position};
+//! let body = Body::Order(Order {
+//!     order: "release".into(),
+//!     digest: [7; 32].into(),
+//!     target: "reader-1".into(),
+//!     signers: vec!["UALICE".into()],
+//!     accepted: true,
+//!     reason: None,
+//! });
+//! let entry = Entry { time: 1_700_000_000_000, position: Position { epoch: 4, n: 12 }, body };
+//! let bytes = entry.encode()?;
+//! assert_eq!(Entry::decode(&bytes)?, entry);
+//! assert!(entry.to_json()?.contains(r#""epoch":4,"n":12"#));
+//! # Ok::<(), sealbus_guard::audit::entry::EntryError>(())
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Cursor;
+
+use sealbus_envelope::label::Label;
+use serde::{Deserialize, Serialize};
+
+pub use super::hex::Hex;
+
+/// The version of the entry coding, first in every entry.
+pub const VERSION: u8 = 1;
+
+/// Text that the hot path lends and a reader owns.
+pub type Text<'a> = Cow<'a, str>;
+
+/// Why an entry was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryError {
+    /// The bytes are not an entry.
+    #[error("not an audit entry: {0}")]
+    Form(String),
+    /// Something follows the entry.
+    #[error("an audit entry is followed by {0} stray bytes")]
+    Trailing(usize),
+    /// A later version of Sealbus wrote this.
+    #[error("the audit entry has version {0}, newer than this program reads: update sealbus")]
+    Version(u8),
+    /// The entry cannot be coded; with these types only an out-of-memory reaches this.
+    #[error("the audit entry cannot be encoded: {0}")]
+    Encode(String),
+}
+
+/// Where an entry stands: which start of the guard, and which entry since.
+///
+/// Never given twice: the epoch rises with every start, durably before anything else is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// The start epoch, from 1.
+    pub epoch: u64,
+    /// The number within the epoch, from 0.
+    pub n: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.n)
+    }
+}
+
+/// An entry before the log gives it its position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record<'a> {
+    /// The guard's clock, unix milliseconds.
+    pub time: u64,
+    /// What happened.
+    pub body: Body<'a>,
+}
+
+/// An entry as logged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry<'a> {
+    /// The guard's clock, unix milliseconds. May step back; the position never does.
+    pub time: u64,
+    /// Where it stands.
+    pub position: Position,
+    /// What happened.
+    pub body: Body<'a>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Body<'a> {
+    /// The guard's log was opened: the first entry of an epoch.
+    Start(Start<'a>),
+    /// The guard's log was closed in order: the last entry of an epoch.
+    Stop,
+    /// Positions that may have been given to entries which are not in the log.
+    Gap(Gap),
+    /// An envelope was admitted and forwarded.
+    Admitted(Admitted<'a>),
+    /// Something was refused; `count` alike refusals share one entry.
+    Denied(Denied<'a>),
+    /// A signed order was received: release, revoke, approve, clear a floor.
+    Order(Order<'a>),
+    /// A client asked the auth callout to be let in.
+    Connection(Connection<'a>),
+    /// A session began or ended.
+    Session(Session<'a>),
+    /// A sender key was relayed to a reader.
+    KeyGranted(KeyGranted<'a>),
+    /// Another policy bundle or status statement came into force.
+    PolicyChange(PolicyChange<'a>),
+    /// An agent's quarantine state changed.
+    Quarantine(Quarantine<'a>),
+    /// A checkpoint of another log or store was seen, and is bound into this one.
+    Checkpoint(Seen<'a>),
+}
+
+/// See [`Body::Start`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start<'a> {
+    /// The last position in the log before this start; none in a new log.
+    pub previous: Option<Position>,
+    /// Whether the log had been closed in order. If not, a [`Body::Gap`] follows.
+    pub clean: bool,
+    /// The version of the program.
+    pub program: Text<'a>,
+}
+
+/// See [`Body::Gap`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The epoch the positions belong to.
+    pub epoch: u64,
+    /// The first position that may be missing.
+    pub from: u64,
+    /// The last one, if known. After a power failure nobody knows.
+    pub to: Option<u64>,
+    /// Bytes of an unfinished write that recovery removed.
+    pub torn_bytes: u64,
+    /// Why there is a gap.
+    pub cause: GapCause,
+}
+
+/// See [`Gap::cause`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum GapCause {
+    /// The guard ended without closing its log.
+    Crash,
+    /// The disk refused a write; what was to be logged was not admitted.
+    WriteFailed,
+}
+
+/// See [`Body::Admitted`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Admitted<'a> {
+    /// The envelope's digest: the leaf of its proofs.
+    pub digest: Hex<32>,
+    /// The envelope's id.
+    pub envelope: Hex<16>,
+    /// The sender's token, `name-shortid`.
+    pub sender: Text<'a>,
+    /// The sender's session.
+    pub session: Hex<32>,
+    /// The rule it was admitted under.
+    pub rule: Text<'a>,
+    /// The logical subject.
+    pub subject: Text<'a>,
+    /// Its label.
+    pub label: Label,
+    /// The digests of the envelopes it says it derives from.
+    pub parents: Cow<'a, [Hex<32>]>,
+    /// The version of the policy that admitted it.
+    pub policy_version: u64,
+    /// The guard time in the proof of admission, unix milliseconds.
+    pub guard_time: u64,
+    /// Whether the sender asked for a verdict after fsync.
+    pub confirm: bool,
+    /// In observe mode: the reason it would have been denied for.
+    pub observed: Option<Text<'a>>,
+}
+
+/// See [`Body::Denied`]. What is not known when a check fails is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Denied<'a> {
+    /// The stable reason code.
+    pub reason: Text<'a>,
+    /// How many refusals this entry stands for, 1 or more.
+    pub count: u64,
+    /// The envelope's digest.
+    pub digest: Option<Hex<32>>,
+    /// The envelope's id.
+    pub envelope: Option<Hex<16>>,
+    /// The sender's token, as the broker attests it.
+    pub sender: Option<Text<'a>>,
+    /// The sender's session.
+    pub session: Option<Hex<32>>,
+    /// The rule named.
+    pub rule: Option<Text<'a>>,
+    /// The logical subject.
+    pub subject: Option<Text<'a>>,
+    /// The label claimed.
+    pub label: Option<Label>,
+    /// A sentence for people.
+    pub detail: Option<Text<'a>>,
+}
+
+/// See [`Body::Order`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order<'a> {
+    /// What is ordered.
+    pub order: Text<'a>,
+    /// The digest of the signed order.
+    pub digest: Hex<32>,
+    /// What or whom it concerns.
+    pub target: Text<'a>,
+    /// The public keys whose signatures were accepted.
+    pub signers: Vec<Text<'a>>,
+    /// Whether it was carried out.
+    pub accepted: bool,
+    /// Why not.
+    pub reason: Option<Text<'a>>,
+}
+
+/// See [`Body::Connection`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connection<'a> {
+    /// The agent's token, if its credential was good enough to say.
+    pub agent: Option<Text<'a>>,
+    /// The server it connected to.
+    pub server: Text<'a>,
+    /// The answer.
+    pub result: ConnectionResult,
+    /// The stable reason code, unless accepted.
+    pub reason: Option<Text<'a>>,
+}
+
+/// See [`Connection::result`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ConnectionResult {
+    /// Let in with its permissions.
+    Accepted,
+    /// Known but refused: ten seconds in its own box to read why.
+    Lobby,
+    /// Refused without a word.
+    Refused,
+    /// Thrown off the bus.
+    Kicked,
+}
+
+/// See [`Body::Session`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session<'a> {
+    /// The session.
+    pub session: Hex<32>,
+    /// The agent's token.
+    pub agent: Text<'a>,
+    /// What happened to it: `hello`, `closed`, `expired`.
+    pub event: Text<'a>,
+}
+
+/// See [`Body::KeyGranted`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyGranted<'a> {
+    /// The sender key's id.
+    pub key: Hex<32>,
+    /// The sender's token.
+    pub sender: Text<'a>,
+    /// The sender's session.
+    pub sender_session: Hex<32>,
+    /// The reader's token.
+    pub reader: Text<'a>,
+    /// The reader's session.
+    pub reader_session: Hex<32>,
+    /// The rule the key is for.
+    pub rule: Text<'a>,
+    /// The label the key is for: what it adds to the reader's taint floor.
+    pub label: Label,
+}
+
+/// See [`Body::PolicyChange`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyChange<'a> {
+    /// `bundle` or `status`.
+    pub what: Text<'a>,
+    /// The version before; none at the first.
+    pub from: Option<u64>,
+    /// The version now in force.
+    pub to: u64,
+    /// The digest now in force.
+    pub digest: Hex<32>,
+}
+
+/// See [`Body::Quarantine`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quarantine<'a> {
+    /// The agent's token.
+    pub agent: Text<'a>,
+    /// The state it left.
+    pub from: Text<'a>,
+    /// The state it entered.
+    pub to: Text<'a>,
+    /// The stable reason code.
+    pub reason: Text<'a>,
+    /// The digests of the envelopes that are the evidence.
+    pub evidence: Vec<Hex<32>>,
+    /// Whether every server on the roster said it holds no connection of the agent; none if not asked yet.
+    pub confirmed: Option<bool>,
+    /// A sentence for people.
+    pub detail: Option<Text<'a>>,
+}
+
+/// See [`Body::Checkpoint`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seen<'a> {
+    /// Whose checkpoint.
+    pub origin: Text<'a>,
+    /// The size it states.
+    pub size: u64,
+    /// The root it states.
+    pub root: Hex<32>,
+}
+
+impl Body<'_> {
+    /// The name of the kind, as in JSON.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Stop => "stop",
+            Self::Gap(_) => "gap",
+            Self::Admitted(_) => "admitted",
+            Self::Denied(_) => "denied",
+            Self::Order(_) => "order",
+            Self::Connection(_) => "connection",
+            Self::Session(_) => "session",
+            Self::KeyGranted(_) => "key_granted",
+            Self::PolicyChange(_) => "policy_change",
+            Self::Quarantine(_) => "quarantine",
+            Self::Checkpoint(_) => "checkpoint",
+        }
+    }
+
+    /// Whether this may be written from the reserve when the disk is full: what people need to do to bring
+    /// the bus back, and what takes an agent off it. Admissions may not, so a full disk stops traffic.
+    #[must_use]
+    pub const fn may_use_reserve(&self) -> bool {
+        matches!(
+            self,
+            Self::Start(_)
+                | Self::Stop
+                | Self::Gap(_)
+                | Self::Order(_)
+                | Self::PolicyChange(_)
+                | Self::Quarantine(_)
+        )
+    }
+}
+
+/// The array on disk.
+#[derive(Serialize)]
+struct Wire<'e, 'a>(u8, u64, u64, u64, &'e Body<'a>);
+
+/// The object in JSON.
+#[derive(Serialize)]
+struct Json<'e, 'a> {
+    time: u64,
+    epoch: u64,
+    n: u64,
+    #[serde(flatten)]
+    body: BodyJson<'e, 'a>,
+}
+
+/// `{"admitted": {…}}`, also for the kind without fields.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum BodyJson<'e, 'a> {
+    Fields(&'e Body<'a>),
+    Bare { stop: Empty },
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+/// Writes one entry behind `out`, without allocating for the record.
+pub(crate) fn encode_into(
+    out: &mut Vec<u8>,
+    time: u64,
+    position: Position,
+    body: &Body<'_>,
+) -> Result<(), EntryError> {
+    let wire = Wire(VERSION, time, position.epoch, position.n, body);
+    rmp_serde::encode::write(out, &wire).map_err(|error| EntryError::Encode(error.to_string()))
+}
+
+impl Entry<'_> {
+    /// The bytes that are logged and hashed.
+    ///
+    /// # Errors
+    /// [`EntryError::Encode`].
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        let mut out = Vec::with_capacity(512);
+        encode_into(&mut out, self.time, self.position, &self.body)?;
+        Ok(out)
+    }
+
+    /// One line of JSON: `{"time":…,"epoch":…,"n":…,"admitted":{…}}`.
+    ///
+    /// # Errors
+    /// [`EntryError::Encode`].
+    pub fn to_json(&self) -> Result<String, EntryError> {
+        let body = match &self.body {
+            Body::Stop => BodyJson::Bare { stop: Empty {} },
+            body => BodyJson::Fields(body),
+        };
+        let Position { epoch, n } = self.position;
+        serde_json::to_string(&Json { time: self.time, epoch, n, body })
+            .map_err(|error| EntryError::Encode(error.to_string()))
+    }
+}
+
+impl Entry<'static> {
+    /// Reads one entry.
+    ///
+    /// # Errors
+    /// [`EntryError::Form`], [`EntryError::Trailing`] or [`EntryError::Version`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        // the version is read first, so that a newer form is named as such rather than as nonsense
+        match bytes {
+            [0x95, version @ 0..=0x7f, ..] if *version > VERSION => {
+                return Err(EntryError::Version(*version));
+            }
+            _ => {}
+        }
+        let mut reader = rmp_serde::Deserializer::new(Cursor::new(bytes));
+        let (version, time, epoch, n, body): (u8, u64, u64, u64, Body<'static>) =
+            Deserialize::deserialize(&mut reader).map_err(|error| EntryError::Form(error.to_string()))?;
+        if version != VERSION {
+            return Err(EntryError::Version(version));
+        }
+        let read = usize::try_from(reader.get_ref().position()).unwrap_or(usize::MAX);
+        match bytes.len().saturating_sub(read) {
+            0 => Ok(Self { time, position: Position { epoch, n }, body }),
+            stray => Err(EntryError::Trailing(stray)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
