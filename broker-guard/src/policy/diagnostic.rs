@@ -44,6 +44,8 @@ pub enum Code {
     UnknownCompartment,
     /// An integrity rank nobody declared.
     UnknownIntegrity,
+    /// A rule nobody declared.
+    UnknownRule,
     /// No label lies in a rule's range.
     EmptyRange,
     /// The default label is not one the rule accepts.
@@ -84,6 +86,7 @@ impl Code {
             Self::UnknownLevel => "unknown_level",
             Self::UnknownCompartment => "unknown_compartment",
             Self::UnknownIntegrity => "unknown_integrity",
+            Self::UnknownRule => "unknown_rule",
             Self::EmptyRange => "empty_range",
             Self::DefaultOutsideRange => "default_outside_range",
             Self::DefaultMissing => "default_missing",

@@ -21,7 +21,9 @@ pub(crate) fn parse(source: &PolicySource, findings: &mut Findings) -> RawPolicy
                 .help("mend the syntax first; see https://toml.io for the format"),
         );
     }
-    let mut root = Fields::new(document.get_ref(), document.span(), "the policy");
+    // An empty mark at the start: marking the whole file would hide every other mark.
+    let mut root = Fields::new(document.get_ref(), 0..0, "the policy");
+    root.require(&["levels", "integrity", "teams", "rules"], findings);
     let policy = RawPolicy {
         levels: root.names("levels", findings),
         compartments: root.names("compartments", findings),
@@ -36,6 +38,7 @@ pub(crate) fn parse(source: &PolicySource, findings: &mut Findings) -> RawPolicy
 }
 
 fn zone(fields: &mut Fields<'_>, findings: &mut Findings) -> RawZone {
+    fields.require(&["ceiling"], findings);
     RawZone {
         ceiling: fields.table("ceiling", findings, clearance),
         servers: fields.names("servers", findings),
@@ -46,6 +49,7 @@ fn zone(fields: &mut Fields<'_>, findings: &mut Findings) -> RawZone {
 }
 
 fn team(fields: &mut Fields<'_>, findings: &mut Findings) -> RawTeam {
+    fields.require(&["clearance"], findings);
     RawTeam {
         clearance: fields.table("clearance", findings, clearance),
         integrity: fields.name("integrity", findings),
@@ -58,6 +62,7 @@ fn team(fields: &mut Fields<'_>, findings: &mut Findings) -> RawTeam {
 }
 
 fn rule(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRule {
+    fields.require(&["pattern", "publishers", "subscribers", "labels"], findings);
     RawRule {
         pattern: fields.name("pattern", findings),
         publishers: fields.parties("publishers", findings),
@@ -76,6 +81,7 @@ fn rule(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRule {
 }
 
 fn grant(fields: &mut Fields<'_>, findings: &mut Findings) -> RawGrant {
+    fields.require(&["team", "rule", "from", "to", "reason"], findings);
     RawGrant {
         team: fields.name("team", findings),
         rule: fields.name("rule", findings),
@@ -87,6 +93,7 @@ fn grant(fields: &mut Fields<'_>, findings: &mut Findings) -> RawGrant {
 }
 
 fn clearance(fields: &mut Fields<'_>, findings: &mut Findings) -> RawClearance {
+    fields.require(&["level"], findings);
     RawClearance {
         level: fields.name("level", findings),
         compartments: fields.names("compartments", findings),
@@ -95,6 +102,7 @@ fn clearance(fields: &mut Fields<'_>, findings: &mut Findings) -> RawClearance {
 }
 
 fn label(fields: &mut Fields<'_>, findings: &mut Findings) -> RawLabel {
+    fields.require(&["level"], findings);
     RawLabel {
         level: fields.name("level", findings),
         compartments: fields.names("compartments", findings),
@@ -104,6 +112,7 @@ fn label(fields: &mut Fields<'_>, findings: &mut Findings) -> RawLabel {
 }
 
 fn range(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRange {
+    fields.require(&["level"], findings);
     RawRange {
         level: fields.span("level", findings),
         required: fields.names("required", findings),
@@ -114,6 +123,7 @@ fn range(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRange {
 }
 
 fn rate(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRate {
+    fields.require(&["per_second"], findings);
     RawRate {
         per_second: fields.number("per_second", findings),
         burst: fields.number("burst", findings),
@@ -246,6 +256,7 @@ impl<'t> Fields<'t> {
             }
             DeValue::Table(table) => {
                 let mut fields = Fields::new(table, value.span(), format!("`{key}`"));
+                fields.require(&["min", "max"], findings);
                 let span = RawSpan {
                     min: fields.name("min", findings),
                     max: fields.name("max", findings),
@@ -304,6 +315,17 @@ impl<'t> Fields<'t> {
         Some(At::new(parties, value.span()))
     }
 
+    /// Reports each of `keys` that is not there.
+    fn require(&self, keys: &[&str], findings: &mut Findings) {
+        for key in keys.iter().filter(|key| !self.table.contains_key(**key)) {
+            let message = format!("{} has no `{key}`", self.what);
+            findings.push(
+                Finding::error(Code::MissingKey, message, self.span.clone(), format!("`{key}` is missing"))
+                    .help(remedy(key)),
+            );
+        }
+    }
+
     /// Reports every key nobody asked for: a slip in a key must never silently drop a limit.
     fn finish(self, findings: &mut Findings) {
         for (key, _) in self.table {
@@ -319,6 +341,25 @@ impl<'t> Fields<'t> {
             findings
                 .push(Finding::error(Code::UnknownKey, message, key.span(), "not a known key").help(help));
         }
+    }
+}
+
+/// What to write for a required key.
+fn remedy(key: &str) -> &'static str {
+    match key {
+        "levels" => "declare the secrecy levels, lowest first: `levels = [\"public\", \"secret\"]`",
+        "integrity" => "declare the ranks of trust, lowest first: `integrity = [\"untrusted\", \"trusted\"]`",
+        "teams" => "declare each team as `[teams.NAME]`",
+        "rules" => "write each allowed flow as `[rules.NAME]`; without rules nothing may be sent",
+        "clearance" | "ceiling" => "write `{ level = \"NAME\", compartments = [\"NAME\"] }`",
+        "level" => "name one of the declared levels",
+        "pattern" => "write the logical subjects, such as `pattern = \"orders.>\"`",
+        "publishers" => "list the teams that may publish: `publishers = [\"TEAM\"]`",
+        "subscribers" => "list the teams that may subscribe: `subscribers = [\"TEAM\"]`",
+        "labels" => "say which labels the rule accepts: `labels = { level = \"NAME\" }`",
+        "per_second" => "say how many envelopes a second one agent may publish",
+        "reason" => "say why, for the people who review and audit it",
+        _ => "add it",
     }
 }
 

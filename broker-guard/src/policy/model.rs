@@ -1,0 +1,213 @@
+//! The validated policy: every name resolved, every number in range, every rule able to work.
+//!
+//! Only [`super::check`] makes one, so whoever holds a [`Policy`] need not check it again.
+
+use sealbus_envelope::label::{Clearance, Integrity, Label, LabelRange};
+use sealbus_envelope::name::Name;
+use sealbus_envelope::subject::Pattern;
+
+/// Most teams in a policy: team sets are 256 bits wide.
+pub const MAX_TEAMS: usize = 256;
+/// Most rules in a policy.
+pub const MAX_RULES: usize = 16_384;
+/// Largest limit a rule can set on an envelope, in bytes.
+pub const MAX_BYTES: u64 = 1 << 20;
+/// A rule's limit on an envelope when it sets none, in bytes.
+pub const DEFAULT_MAX_BYTES: u32 = 64 << 10;
+/// A rule's rate per publisher when it sets none.
+pub const DEFAULT_RATE: Rate = Rate { per_second: 100, burst: 200 };
+/// Highest rate a rule can set, a second or at once.
+pub const MAX_RATE: u64 = 1_000_000;
+/// A request rule's deadline when it sets none, in milliseconds.
+pub const DEFAULT_DEADLINE: u32 = 30_000;
+/// Longest deadline, in milliseconds.
+pub const MAX_DEADLINE: u64 = 3_600_000;
+
+/// A whole validated policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Level names, lowest first; the position is the number on the wire.
+    pub(crate) levels: Vec<Name>,
+    /// Compartment names; the position is the number on the wire.
+    pub(crate) compartments: Vec<Name>,
+    /// Integrity rank names, least trusted first; the position is the number on the wire.
+    pub(crate) integrity: Vec<Name>,
+    pub(crate) zones: Vec<Zone>,
+    pub(crate) teams: Vec<Team>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) grants: Vec<FlowGrant>,
+}
+
+impl Policy {
+    /// Level names, lowest first; the position is the number.
+    #[must_use]
+    pub fn levels(&self) -> &[Name] {
+        &self.levels
+    }
+
+    /// Compartment names; the position is the number.
+    #[must_use]
+    pub fn compartments(&self) -> &[Name] {
+        &self.compartments
+    }
+
+    /// Integrity rank names, least trusted first; the position is the number.
+    #[must_use]
+    pub fn integrity(&self) -> &[Name] {
+        &self.integrity
+    }
+
+    /// Zones in file order.
+    #[must_use]
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    /// Teams in file order.
+    #[must_use]
+    pub fn teams(&self) -> &[Team] {
+        &self.teams
+    }
+
+    /// Rules in file order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Flow grants in file order.
+    #[must_use]
+    pub fn grants(&self) -> &[FlowGrant] {
+        &self.grants
+    }
+}
+
+/// A place agents run in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name.
+    pub name: Name,
+    /// No team of the zone is cleared higher.
+    pub ceiling: Clearance,
+    /// NATS servers its agents connect to.
+    pub servers: Vec<String>,
+    /// NATS cluster its agents connect to.
+    pub cluster: Option<String>,
+    /// Tags those servers carry.
+    pub tags: Vec<String>,
+}
+
+/// How people watch over a team.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Oversight {
+    /// A fixed workflow: a departure from it trips a circuit breaker.
+    #[default]
+    Directed,
+    /// Latitude, and a periodic review.
+    OpenEnded,
+}
+
+/// How long what an agent has read counts against what it writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TaintScope {
+    /// Until an order clears it.
+    #[default]
+    Agent,
+    /// Until its session ends.
+    Session,
+}
+
+/// A set of agents with the same rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    /// Its name.
+    pub name: Name,
+    /// What it may read, and the highest label it may write.
+    pub clearance: Clearance,
+    /// The most trusted rank it may claim.
+    pub integrity: Integrity,
+    /// Its zone's name.
+    pub zone: Option<Name>,
+    /// How people watch over it.
+    pub oversight: Oversight,
+    /// How long its taint lasts.
+    pub taint: TaintScope,
+    /// Policy signatures a credential of the team needs besides the issuer's.
+    pub quorum: Option<u8>,
+}
+
+/// A team that may read under a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The team's name.
+    pub team: Name,
+    /// The queue group its agents must subscribe in; without one they may not join any.
+    pub queue: Option<Name>,
+}
+
+/// How messages of a rule travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One to many.
+    Stream,
+    /// A question to one responder and its answer.
+    Request {
+        /// How long the responder has, in milliseconds.
+        deadline: u32,
+    },
+}
+
+/// A token bucket per publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Envelopes a second.
+    pub per_second: u32,
+    /// Envelopes at once.
+    pub burst: u32,
+}
+
+/// One flow that is allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name, which envelopes carry.
+    pub name: Name,
+    /// The logical subjects it covers.
+    pub pattern: Pattern,
+    /// Teams that may publish, or ask.
+    pub publishers: Vec<Name>,
+    /// Teams that may subscribe, or serve.
+    pub subscribers: Vec<Subscriber>,
+    /// The labels it accepts.
+    pub labels: LabelRange,
+    /// The label of an envelope whose sender names none.
+    pub default: Label,
+    /// Stream or request.
+    pub kind: Kind,
+    /// Limit per publisher.
+    pub rate: Rate,
+    /// Largest envelope, in bytes on the wire.
+    pub max_bytes: u32,
+    /// Kept in a stream until read.
+    pub durable: bool,
+    /// Waits for a person's approval.
+    pub hold: bool,
+    /// Team given a copy of every key, to read evidence.
+    pub evidence: Option<Name>,
+}
+
+/// An explicit declassification or endorsement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowGrant {
+    /// Its name.
+    pub name: Name,
+    /// Team that may use it.
+    pub team: Name,
+    /// Rule it is used on.
+    pub rule: Name,
+    /// Label information comes from.
+    pub from: Label,
+    /// Label it may be given.
+    pub to: Label,
+    /// Why.
+    pub reason: String,
+}

@@ -1,0 +1,548 @@
+//! [`RawPolicy`] to [`Policy`]: names resolved to numbers, numbers kept in range.
+//!
+//! Whatever cannot be resolved is reported and left out, so that one pass finds every fault; the result
+//! counts only if nothing was reported. Keys that are missing were reported by the parser.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
+use sealbus_envelope::name::Name;
+use sealbus_envelope::subject::Pattern;
+
+use super::diagnostic::{Code, Finding, Findings, nearest};
+use super::enforced;
+use super::model::{
+    DEFAULT_DEADLINE, DEFAULT_MAX_BYTES, DEFAULT_RATE, FlowGrant, Kind, MAX_BYTES, MAX_DEADLINE, MAX_RATE,
+    MAX_RULES, MAX_TEAMS, Oversight, Policy, Rate, Rule, Subscriber, TaintScope, Team, Zone,
+};
+use super::source::{
+    At, Names, RawClearance, RawGrant, RawLabel, RawParty, RawPolicy, RawRange, RawRate, RawRule, RawSpan,
+    RawTeam, RawZone,
+};
+
+/// Resolves `raw`. The result is complete only if `findings` has no error afterwards.
+pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
+    let mut resolver = Resolver {
+        levels: Table::new("level", Code::UnknownLevel),
+        compartments: Table::new("compartment", Code::UnknownCompartment),
+        integrity: Table::new("integrity rank", Code::UnknownIntegrity),
+        zones: Table::new("zone", Code::UnknownZone),
+        teams: Table::new("team", Code::UnknownTeam),
+        rules: Table::new("rule", Code::UnknownRule),
+        findings,
+    };
+    resolver.declare(raw);
+    let zones = raw.zones.iter().filter_map(|(name, zone)| resolver.zone(name, zone)).collect();
+    let teams = raw.teams.iter().filter_map(|(name, team)| resolver.team(name, team)).collect();
+    let rules = raw.rules.iter().filter_map(|(name, rule)| resolver.rule(name, rule)).collect();
+    let grants = raw.grants.iter().filter_map(|(name, grant)| resolver.grant(name, grant)).collect();
+    Policy {
+        levels: resolver.levels.names,
+        compartments: resolver.compartments.names,
+        integrity: resolver.integrity.names,
+        zones,
+        teams,
+        rules,
+        grants,
+    }
+}
+
+/// Names of one kind, in order.
+struct Table {
+    what: &'static str,
+    unknown: Code,
+    names: Vec<Name>,
+    numbers: HashMap<String, (u8, Range<usize>)>,
+}
+
+impl Table {
+    fn new(what: &'static str, unknown: Code) -> Self {
+        Self { what, unknown, names: Vec::new(), numbers: HashMap::new() }
+    }
+
+    fn declare<'r>(
+        &mut self,
+        names: impl Iterator<Item = &'r At<String>>,
+        most: usize,
+        findings: &mut Findings,
+    ) {
+        for name in names {
+            if let Some((_, first)) = self.numbers.get(&name.value) {
+                let message = format!("{} `{}` is declared twice", self.what, name.value);
+                findings.push(
+                    Finding::error(Code::Duplicate, message, name.span.clone(), "declared again here")
+                        .also(first.clone(), "declared first here")
+                        .help("remove one of the two"),
+                );
+                continue;
+            }
+            if self.numbers.len() == most {
+                let message = format!("`{}` is one {} too many", name.value, self.what);
+                findings.push(
+                    Finding::error(Code::TooMany, message, name.span.clone(), "the first one over the limit")
+                        .help(format!("a policy has at most {most}")),
+                );
+                return;
+            }
+            // Kept even if the name is bad, so that its uses are not reported as unknown too.
+            let number = u8::try_from(self.numbers.len()).unwrap_or(u8::MAX);
+            self.numbers.insert(name.value.clone(), (number, name.span.clone()));
+            self.names.extend(checked_name(self.what, name, findings));
+        }
+    }
+
+    fn number(&self, name: &At<String>, findings: &mut Findings) -> Option<u8> {
+        if let Some((number, _)) = self.numbers.get(&name.value) {
+            return Some(*number);
+        }
+        let message = format!("unknown {} `{}`", self.what, name.value);
+        let mut declared: Vec<&str> = self.numbers.keys().map(String::as_str).collect();
+        declared.sort_unstable();
+        let help = match nearest(&name.value, declared.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if declared.is_empty() => format!("the policy declares no {}", self.what),
+            None => format!("declared: {}", short_list(&declared)),
+        };
+        findings.push(Finding::error(self.unknown, message, name.span.clone(), "not declared").help(help));
+        None
+    }
+}
+
+fn short_list(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(12).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(shown.len());
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+fn checked_name(what: &str, name: &At<String>, findings: &mut Findings) -> Option<Name> {
+    let checked = Name::parse(&name.value).ok();
+    if checked.is_none() {
+        let message = format!("`{}` cannot be the name of a {what}", name.value);
+        findings.push(Finding::error(Code::InvalidName, message, name.span.clone(), "not a name").help(
+            "begin with a lower-case letter; then up to 47 lower-case letters, digits and `-`",
+        ));
+    }
+    checked
+}
+
+struct Resolver<'f> {
+    levels: Table,
+    compartments: Table,
+    integrity: Table,
+    zones: Table,
+    teams: Table,
+    rules: Table,
+    findings: &'f mut Findings,
+}
+
+impl Resolver<'_> {
+    fn declare(&mut self, raw: &RawPolicy) {
+        for (table, names, most) in [
+            (&mut self.levels, &raw.levels, usize::from(Level::COUNT)),
+            (&mut self.compartments, &raw.compartments, usize::from(Compartments::COUNT)),
+            (&mut self.integrity, &raw.integrity, usize::from(Integrity::COUNT)),
+        ] {
+            let Some(names) = names else { continue };
+            if names.value.is_empty() && table.unknown != Code::UnknownCompartment {
+                let message = format!("the policy declares no {}", table.what);
+                self.findings.push(
+                    Finding::error(Code::EmptyList, message, names.span.clone(), "nothing here")
+                        .help("name at least one"),
+                );
+            }
+            table.declare(names.value.iter(), most, self.findings);
+        }
+        self.zones.declare(raw.zones.iter().map(|(name, _)| name), MAX_TEAMS, self.findings);
+        self.teams.declare(raw.teams.iter().map(|(name, _)| name), MAX_TEAMS, self.findings);
+        self.rules.declare(raw.rules.iter().map(|(name, _)| name), MAX_RULES, self.findings);
+    }
+
+    fn level(&mut self, name: &At<String>) -> Option<Level> {
+        Level::new(self.levels.number(name, self.findings)?).ok()
+    }
+
+    fn rank(&mut self, name: &At<String>) -> Option<Integrity> {
+        Integrity::new(self.integrity.number(name, self.findings)?).ok()
+    }
+
+    fn compartments(&mut self, names: Option<&Names>) -> Option<Compartments> {
+        let Some(names) = names else { return Some(Compartments::EMPTY) };
+        let mut all = Some(Compartments::EMPTY);
+        for (n, name) in names.value.iter().enumerate() {
+            self.once(names.value.iter().take(n), name);
+            let one = self.compartments.number(name, self.findings).and_then(|n| Compartments::single(n).ok());
+            all = all.zip(one).map(|(all, one)| all.union(one));
+        }
+        all
+    }
+
+    /// Reports `name` if an earlier item of its list says the same.
+    fn once<'r>(&mut self, earlier: impl IntoIterator<Item = &'r At<String>>, name: &At<String>) {
+        if let Some(first) = earlier.into_iter().find(|earlier| earlier.value == name.value) {
+            let message = format!("`{}` is listed twice", name.value);
+            self.findings.push(
+                Finding::error(Code::Duplicate, message, name.span.clone(), "again here")
+                    .also(first.span.clone(), "first here")
+                    .help("remove one of the two"),
+            );
+        }
+    }
+
+    fn clearance(&mut self, raw: Option<&RawClearance>) -> Option<Clearance> {
+        let raw = raw?;
+        let level = raw.level.as_ref().and_then(|name| self.level(name));
+        let compartments = self.compartments(raw.compartments.as_ref());
+        Some(Clearance { level: level?, compartments: compartments? })
+    }
+
+    fn label(&mut self, raw: Option<&RawLabel>, integrity: Integrity) -> Option<Label> {
+        let raw = raw?;
+        let level = raw.level.as_ref().and_then(|name| self.level(name));
+        let compartments = self.compartments(raw.compartments.as_ref());
+        let integrity = match &raw.integrity {
+            Some(name) => self.rank(name),
+            None => Some(integrity),
+        };
+        Some(Label::new(level?, compartments?, integrity?))
+    }
+
+    fn zone(&mut self, name: &At<String>, raw: &RawZone) -> Option<Zone> {
+        enforced::zone(raw, self.findings);
+        let ceiling = self.clearance(raw.ceiling.as_ref());
+        let texts = |names: &Option<Names>| {
+            names.iter().flat_map(|names| &names.value).map(|name| name.value.clone()).collect()
+        };
+        Some(Zone {
+            name: Name::parse(&name.value).ok()?,
+            ceiling: ceiling?,
+            servers: texts(&raw.servers),
+            cluster: raw.cluster.as_ref().map(|name| name.value.clone()),
+            tags: texts(&raw.tags),
+        })
+    }
+
+    fn team(&mut self, name: &At<String>, raw: &RawTeam) -> Option<Team> {
+        enforced::team(raw, self.findings);
+        let clearance = self.clearance(raw.clearance.as_ref());
+        let integrity = match &raw.integrity {
+            Some(name) => self.rank(name),
+            None => Some(Integrity::LOWEST),
+        };
+        let zone = match &raw.zone {
+            Some(zone) => self.zones.number(zone, self.findings).and_then(|_| Name::parse(&zone.value).ok()),
+            None => None,
+        };
+        let choices = [("directed", Oversight::Directed), ("open-ended", Oversight::OpenEnded)];
+        let oversight = self.choice("oversight", raw.oversight.as_ref(), choices);
+        let choices = [("agent", TaintScope::Agent), ("session", TaintScope::Session)];
+        let taint = self.choice("taint", raw.taint.as_ref(), choices);
+        let quorum = raw.quorum.as_ref().and_then(|n| self.number("quorum", n, 255));
+        Some(Team {
+            name: Name::parse(&name.value).ok()?,
+            clearance: clearance?,
+            integrity: integrity?,
+            zone,
+            oversight: oversight.unwrap_or_default(),
+            taint: taint.unwrap_or_default(),
+            quorum: quorum.and_then(|n| u8::try_from(n).ok()),
+        })
+    }
+
+    fn rule(&mut self, name: &At<String>, raw: &RawRule) -> Option<Rule> {
+        enforced::rule(raw, self.findings);
+        let pattern = raw.pattern.as_ref().and_then(|pattern| self.pattern(pattern));
+        let publishers = raw.publishers.as_ref().and_then(|list| self.publishers(list));
+        let kind = self.kind(raw);
+        let subscribers = raw.subscribers.as_ref().and_then(|list| self.subscribers(list, kind));
+        let labels = raw.labels.as_ref().and_then(|labels| self.range(labels));
+        let default = labels.and_then(|labels| self.default_label(raw, labels));
+        let rate = self.rate(raw.rate.as_ref());
+        let max_bytes = match &raw.max_bytes {
+            Some(n) => self.number("max_bytes", n, MAX_BYTES),
+            None => Some(DEFAULT_MAX_BYTES),
+        };
+        if let Some(evidence) = &raw.evidence {
+            self.teams.number(evidence, self.findings);
+        }
+        Some(Rule {
+            name: Name::parse(&name.value).ok()?,
+            pattern: pattern?,
+            publishers: publishers?,
+            subscribers: subscribers?,
+            labels: labels?,
+            default: default?,
+            kind: kind?,
+            rate: rate?,
+            max_bytes: max_bytes?,
+            durable: raw.durable.as_ref().is_some_and(|on| on.value),
+            hold: raw.hold.as_ref().is_some_and(|on| on.value),
+            evidence: raw.evidence.as_ref().and_then(|team| Name::parse(&team.value).ok()),
+        })
+    }
+
+    fn pattern(&mut self, raw: &At<String>) -> Option<Pattern> {
+        let pattern = Pattern::parse(&raw.value).ok();
+        if pattern.is_none() {
+            let message = format!("`{}` is not a subject pattern", raw.value);
+            self.findings.push(
+                Finding::error(Code::InvalidPattern, message, raw.span.clone(), "not a pattern").help(
+                    "1 to 16 tokens divided by dots, 200 bytes at most; `*` stands for one token, `>` at the end \
+                     for one or more, and each stands alone in its token; no `$`",
+                ),
+            );
+        }
+        pattern
+    }
+
+    fn publishers(&mut self, list: &At<Vec<RawParty>>) -> Option<Vec<Name>> {
+        for queue in list.value.iter().filter_map(|party| party.queue.as_ref()) {
+            self.findings.push(
+                Finding::error(
+                    Code::Conflict,
+                    "publishers have no queue group",
+                    queue.span.clone(),
+                    "only subscribers have one",
+                )
+                .help("write the team's name alone"),
+            );
+        }
+        self.parties("publishers", list)
+    }
+
+    fn parties(&mut self, key: &str, list: &At<Vec<RawParty>>) -> Option<Vec<Name>> {
+        if list.value.is_empty() {
+            let message = format!("`{key}` is empty");
+            self.findings.push(
+                Finding::error(Code::EmptyList, message, list.span.clone(), "no team here")
+                    .help("name at least one team, or remove the rule: a rule nobody can use allows nothing"),
+            );
+            return None;
+        }
+        let mut teams = Some(Vec::with_capacity(list.value.len()));
+        for (n, party) in list.value.iter().enumerate() {
+            self.once(list.value.iter().take(n).map(|party| &party.team), &party.team);
+            let known = self.teams.number(&party.team, self.findings);
+            let team = known.and_then(|_| Name::parse(&party.team.value).ok());
+            teams = teams.zip(team).map(|(mut teams, team)| {
+                teams.push(team);
+                teams
+            });
+        }
+        teams
+    }
+
+    fn subscribers(&mut self, list: &At<Vec<RawParty>>, kind: Option<Kind>) -> Option<Vec<Subscriber>> {
+        let teams = self.parties("subscribers", list);
+        let mut queues = Vec::with_capacity(list.value.len());
+        for party in &list.value {
+            let Some(queue) = &party.queue else {
+                queues.push(None);
+                continue;
+            };
+            if matches!(kind, Some(Kind::Request { .. })) {
+                self.findings.push(
+                    Finding::error(
+                        Code::Conflict,
+                        "a request rule has no queue groups",
+                        queue.span.clone(),
+                        "a queue group",
+                    )
+                    .help("the guard already picks one responder for each request; write the team's name alone"),
+                );
+            }
+            queues.push(checked_name("queue group", queue, self.findings));
+        }
+        Some(teams?.into_iter().zip(queues).map(|(team, queue)| Subscriber { team, queue }).collect())
+    }
+
+    fn kind(&mut self, raw: &RawRule) -> Option<Kind> {
+        let choices = [("stream", false), ("request", true)];
+        let request = match &raw.kind {
+            Some(_) => self.choice("kind", raw.kind.as_ref(), choices)?,
+            None => false,
+        };
+        let deadline = match &raw.deadline {
+            Some(deadline) => self.duration("deadline", deadline)?,
+            None => DEFAULT_DEADLINE,
+        };
+        if request {
+            return Some(Kind::Request { deadline });
+        }
+        if let Some(deadline) = &raw.deadline {
+            self.findings.push(
+                Finding::error(
+                    Code::Conflict,
+                    "a stream rule has no `deadline`",
+                    deadline.span.clone(),
+                    "nothing is waited for",
+                )
+                .help("remove it, or write `kind = \"request\"`"),
+            );
+        }
+        Some(Kind::Stream)
+    }
+
+    fn range(&mut self, raw: &RawRange) -> Option<LabelRange> {
+        let ends = raw.level.as_ref().and_then(|span| {
+            let (low, high) = (self.end(&span.min, Self::level), self.end(&span.max, Self::level));
+            self.ordered(span, low?, high?)
+        });
+        let ranks = match &raw.integrity {
+            Some(span) => {
+                let (low, high) = (self.end(&span.min, Self::rank), self.end(&span.max, Self::rank));
+                low.zip(high).and_then(|(low, high)| self.ordered(span, low, high))
+            }
+            None => {
+                let most = self.integrity.numbers.len().saturating_sub(1);
+                let most = u8::try_from(most).ok().and_then(|n| Integrity::new(n).ok());
+                most.map(|most| (Integrity::LOWEST, most))
+            }
+        };
+        let required = self.compartments(raw.required.as_ref());
+        let allowed = self.compartments(raw.allowed.as_ref());
+        let ((low, high), (least, most)) = (ends?, ranks?);
+        let (required, allowed) = (required?, allowed?.union(required?));
+        Some(LabelRange { low: Label::new(low, required, most), high: Label::new(high, allowed, least) })
+    }
+
+    fn end<T>(
+        &mut self,
+        name: &Option<At<String>>,
+        resolve: impl Fn(&mut Self, &At<String>) -> Option<T>,
+    ) -> Option<T> {
+        name.as_ref().and_then(|name| resolve(self, name))
+    }
+
+    fn ordered<T: Ord>(&mut self, span: &RawSpan, low: T, high: T) -> Option<(T, T)> {
+        if low <= high {
+            return Some((low, high));
+        }
+        self.findings.push(
+            Finding::error(Code::EmptyRange, "`min` is above `max`", span.span.clone(), "nothing lies between")
+                .help("exchange the two"),
+        );
+        None
+    }
+
+    /// The label of an envelope whose sender names none. Never guessed where there is a choice: a guess
+    /// too low would disclose, one too high would lock readers out.
+    fn default_label(&mut self, raw: &RawRule, range: LabelRange) -> Option<Label> {
+        if raw.default.is_some() {
+            let label = self.label(raw.default.as_ref(), range.high.integrity)?;
+            if !range.contains(label) {
+                let mut finding = Finding::error(
+                    Code::DefaultOutsideRange,
+                    "the default label is not one the rule accepts",
+                    raw.default.as_ref().map_or(0..0, |label| label.span.clone()),
+                    "outside the range",
+                );
+                if let Some(labels) = &raw.labels {
+                    finding = finding.also(labels.span.clone(), "the labels accepted");
+                }
+                self.findings.push(finding.help("change the default or widen `labels`"));
+                return None;
+            }
+            return Some(label);
+        }
+        if range.low.level == range.high.level && range.low.compartments == range.high.compartments {
+            return Some(Label { integrity: range.high.integrity, ..range.low });
+        }
+        self.findings.push(
+            Finding::error(
+                Code::DefaultMissing,
+                "the rule accepts several labels and names no `default`",
+                raw.labels.as_ref().map_or(0..0, |labels| labels.span.clone()),
+                "several labels",
+            )
+            .help("say which label an envelope gets if its sender names none: `default = { level = \"NAME\", compartments = [] }`"),
+        );
+        None
+    }
+
+    fn rate(&mut self, raw: Option<&RawRate>) -> Option<Rate> {
+        let Some(raw) = raw else { return Some(DEFAULT_RATE) };
+        let per_second = raw.per_second.as_ref().and_then(|n| self.number("per_second", n, MAX_RATE));
+        let burst = match &raw.burst {
+            Some(n) => self.number("burst", n, MAX_RATE),
+            None => per_second,
+        };
+        Some(Rate { per_second: per_second?, burst: burst? })
+    }
+
+    fn grant(&mut self, name: &At<String>, raw: &RawGrant) -> Option<FlowGrant> {
+        enforced::grant(name, self.findings);
+        let checked = checked_name("flow grant", name, self.findings);
+        for (table, name) in [(&self.teams, &raw.team), (&self.rules, &raw.rule)] {
+            if let Some(name) = name {
+                table.number(name, self.findings);
+            }
+        }
+        let from = self.label(raw.from.as_ref(), Integrity::LOWEST);
+        let to = self.label(raw.to.as_ref(), Integrity::LOWEST);
+        let parsed = |name: &Option<At<String>>| name.as_ref().and_then(|name| Name::parse(&name.value).ok());
+        Some(FlowGrant {
+            name: checked?,
+            team: parsed(&raw.team)?,
+            rule: parsed(&raw.rule)?,
+            from: from?,
+            to: to?,
+            reason: raw.reason.as_ref()?.value.clone(),
+        })
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        written: Option<&At<String>>,
+        choices: [(&'static str, T); 2],
+    ) -> Option<T> {
+        let written = written?;
+        let found = choices.iter().find(|(name, _)| *name == written.value);
+        if found.is_none() {
+            let [(first, _), (second, _)] = choices;
+            let message = format!("`{}` is not a value of `{key}`", written.value);
+            self.findings.push(
+                Finding::error(Code::InvalidValue, message, written.span.clone(), "unknown value")
+                    .help(format!("write `{first}` or `{second}`")),
+            );
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    fn number(&mut self, key: &str, n: &At<u64>, most: u64) -> Option<u32> {
+        if (1..=most).contains(&n.value) {
+            return u32::try_from(n.value).ok();
+        }
+        let message = format!("`{key}` is {}, which is out of range", n.value);
+        self.findings.push(
+            Finding::error(Code::InvalidValue, message, n.span.clone(), "out of range")
+                .help(format!("write a whole number from 1 to {most}")),
+        );
+        None
+    }
+
+    fn duration(&mut self, key: &str, written: &At<String>) -> Option<u32> {
+        let digits = written.value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = written.value.strip_prefix(digits).unwrap_or_default();
+        let scale = match unit {
+            "ms" => Some(1),
+            "s" => Some(1_000),
+            "m" => Some(60_000),
+            "h" => Some(3_600_000),
+            _ => None,
+        };
+        let ms = digits.parse::<u64>().ok().zip(scale).and_then(|(n, scale)| n.checked_mul(scale));
+        match ms {
+            Some(ms) if (1..=MAX_DEADLINE).contains(&ms) => u32::try_from(ms).ok(),
+            _ => {
+                let message = format!("`{}` is not a value of `{key}`", written.value);
+                self.findings.push(
+                    Finding::error(Code::InvalidValue, message, written.span.clone(), "not a time Sealbus takes")
+                        .help("write a whole number and `ms`, `s`, `m` or `h`, up to `1h`: such as `30s`"),
+                );
+                None
+            }
+        }
+    }
+}
