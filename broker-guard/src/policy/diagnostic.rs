@@ -216,15 +216,21 @@ impl Findings {
         self.found.iter().any(|finding| finding.severity == Severity::Error)
     }
 
+    /// Whether the text could not even be read.
+    pub(crate) fn has_syntax_errors(&self) -> bool {
+        self.found.iter().any(|finding| finding.code == Code::Syntax)
+    }
+
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// Sorts by place in the file, so a reader mends from the top.
+    /// Sorts by place in the file, so a reader mends from the top, and says each thing once.
     pub(crate) fn sort(&mut self) {
         self.found.sort_by_key(|finding| finding.places.first().map_or(0, |(span, _)| span.start));
+        self.found.dedup_by(|a, b| a.code == b.code && a.message == b.message && a.places == b.places);
     }
 }
 

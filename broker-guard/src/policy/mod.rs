@@ -1,5 +1,51 @@
 //! Policy: who may send what to whom, with which labels.
+//!
+//! ```text
+//! policy.toml ── check ──► Policy ── bundle, signed by the policy keys ──► signed records ── compile ──► CompiledPolicy
+//! ```
+//!
+//! [`check`] reads the file people review and reports everything wrong with it at once. What the guard
+//! enforces is compiled from the *signed records* of a bundle, never from the file.
+//!
+//! Nothing here reads a clock or does IO.
+
 pub mod diagnostic;
+mod enforced;
+pub mod model;
 mod parse;
+mod sound;
 pub mod source;
 pub mod trie;
+mod validate;
+
+use diagnostic::Findings;
+use model::Policy;
+use source::PolicySource;
+
+/// A policy that may be signed, and what its author should look at nevertheless.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The policy.
+    pub policy: Policy,
+    /// Warnings only; may be empty.
+    pub warnings: Findings,
+}
+
+/// Reads and validates a policy.
+///
+/// # Errors
+/// Everything found, warnings too, if something refuses the policy.
+pub fn check(source: &PolicySource) -> Result<Checked, Findings> {
+    let mut findings = Findings::new(source);
+    let raw = parse::parse(source, &mut findings);
+    // After a syntax error most other findings would be its echoes.
+    if !findings.has_syntax_errors() {
+        let policy = validate::validate(&raw, &mut findings);
+        sound::check(&policy, &raw, &mut findings);
+        findings.sort();
+        if !findings.has_errors() {
+            return Ok(Checked { policy, warnings: findings });
+        }
+    }
+    Err(findings)
+}

@@ -21,6 +21,9 @@ pub(crate) fn parse(source: &PolicySource, findings: &mut Findings) -> RawPolicy
                 .help("mend the syntax first; see https://toml.io for the format"),
         );
     }
+    if findings.has_syntax_errors() {
+        return RawPolicy::default();
+    }
     // An empty mark at the start: marking the whole file would hide every other mark.
     let mut root = Fields::new(document.get_ref(), 0..0, "the policy");
     root.require(&["levels", "integrity", "teams", "rules"], findings);

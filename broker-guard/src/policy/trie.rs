@@ -1,65 +1,13 @@
-//! Subjects and patterns as nats-server matches them.
+//! Which patterns concern a subject: wildcards as nats-server reads them.
 //!
-//! A subject is tokens joined by dots. In a pattern the token `*` stands for exactly one token and a
-//! last token `>` for one or more. Three questions are asked: does a pattern match a subject, does it
-//! cover every subject of another pattern (nats-server's `subjectIsSubsetMatch`, used for subscribe
-//! permissions), and do two patterns share a subject (`SubjectsCollide`).
-//!
-//! The functions take well-formed text (no empty token, wildcards alone in their token, `>` last);
-//! `sealbus_envelope::subject` sees to that.
+//! One pattern is matched by [`Pattern`](sealbus_envelope::subject::Pattern); this finds, among
+//! thousands of patterns, those that concern a subject or another pattern. Text goes in well formed (no
+//! empty token, wildcards alone in their token, `>` last): `Pattern` and `Subject` see to that.
 
 use std::collections::HashMap;
 
 const ONE: &str = "*";
 const REST: &str = ">";
-
-/// Whether `pattern` matches the literal `subject`. Allocates nothing.
-#[must_use]
-pub fn matches(pattern: &str, subject: &str) -> bool {
-    let mut subject = subject.split('.');
-    for token in pattern.split('.') {
-        match (token, subject.next()) {
-            (_, None) => return false,
-            (REST, Some(_)) => return true,
-            (ONE, Some(_)) => {}
-            (literal, Some(found)) if literal == found => {}
-            _ => return false,
-        }
-    }
-    subject.next().is_none()
-}
-
-/// Whether `wide` matches every subject that `narrow` matches.
-#[must_use]
-pub fn covers(wide: &str, narrow: &str) -> bool {
-    let mut narrow = narrow.split('.');
-    for token in wide.split('.') {
-        match (token, narrow.next()) {
-            (_, None) => return false,
-            (REST, Some(_)) => return true,
-            (_, Some(REST)) => return false,
-            (ONE, Some(_)) => {}
-            (literal, Some(found)) if literal == found => {}
-            _ => return false,
-        }
-    }
-    narrow.next().is_none()
-}
-
-/// Whether some subject matches both patterns.
-#[must_use]
-pub fn overlaps(a: &str, b: &str) -> bool {
-    let (mut a, mut b) = (a.split('.'), b.split('.'));
-    loop {
-        match (a.next(), b.next()) {
-            (None, None) => return true,
-            (None, _) | (_, None) => return false,
-            (Some(REST), Some(_)) | (Some(_), Some(REST)) => return true,
-            (Some(x), Some(y)) if x == y || x == ONE || y == ONE => {}
-            _ => return false,
-        }
-    }
-}
 
 /// A set of patterns, each with values, that finds those concerning a subject without trying each.
 #[derive(Debug, Clone)]
@@ -171,7 +119,9 @@ impl<T> SubjectTrie<T> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use proptest::prelude::*;
+    use sealbus_envelope::subject::Pattern;
 
     use super::*;
 
@@ -199,6 +149,10 @@ mod tests {
         }
     }
 
+    fn parsed(pattern: &str) -> Pattern {
+        Pattern::parse(pattern).unwrap()
+    }
+
     fn naive_match(pattern: &str, subject: &str) -> bool {
         naive(&pattern.split('.').collect::<Vec<_>>(), &subject.split('.').collect::<Vec<_>>())
     }
@@ -222,7 +176,7 @@ mod tests {
     proptest! {
         #[test]
         fn matching_agrees_with_the_naive_matcher(p in pattern(), s in subject()) {
-            prop_assert_eq!(matches(&p, &s), naive_match(&p, &s));
+            prop_assert_eq!(parsed(&p).matches_str(&s), naive_match(&p, &s));
         }
 
         #[test]
@@ -230,9 +184,10 @@ mod tests {
             let all = universe();
             let subset = all.iter().all(|s| !naive_match(&b, s) || naive_match(&a, s));
             let shared = all.iter().any(|s| naive_match(&a, s) && naive_match(&b, s));
-            prop_assert_eq!(covers(&a, &b), subset);
-            prop_assert_eq!(overlaps(&a, &b), shared);
-            prop_assert_eq!(overlaps(&b, &a), shared);
+            let (a, b) = (parsed(&a), parsed(&b));
+            prop_assert_eq!(a.covers(&b), subset);
+            prop_assert_eq!(a.overlaps(&b), shared);
+            prop_assert_eq!(b.overlaps(&a), shared);
         }
 
         #[test]
@@ -249,12 +204,12 @@ mod tests {
             let mut found = Vec::new();
             trie.matching(&s, |&n| found.push(n));
             found.sort_unstable();
-            prop_assert_eq!(&found, &tried(&|p| matches(p, &s)));
+            prop_assert_eq!(&found, &tried(&|p| naive_match(p, &s)));
 
             let mut found = Vec::new();
             trie.overlapping(&p, |&n| found.push(n));
             found.sort_unstable();
-            prop_assert_eq!(&found, &tried(&|q| overlaps(q, &p)));
+            prop_assert_eq!(&found, &tried(&|q| parsed(q).overlaps(&parsed(&p))));
         }
     }
 }

@@ -54,11 +54,13 @@ struct Table {
     unknown: Code,
     names: Vec<Name>,
     numbers: HashMap<String, (u8, Range<usize>)>,
+    /// The list itself is at fault, so names missing from it are no news.
+    faulty: bool,
 }
 
 impl Table {
     fn new(what: &'static str, unknown: Code) -> Self {
-        Self { what, unknown, names: Vec::new(), numbers: HashMap::new() }
+        Self { what, unknown, names: Vec::new(), numbers: HashMap::new(), faulty: false }
     }
 
     fn declare<'r>(
@@ -83,6 +85,7 @@ impl Table {
                     Finding::error(Code::TooMany, message, name.span.clone(), "the first one over the limit")
                         .help(format!("a policy has at most {most}")),
                 );
+                self.faulty = true;
                 return;
             }
             // Kept even if the name is bad, so that its uses are not reported as unknown too.
@@ -95,6 +98,9 @@ impl Table {
     fn number(&self, name: &At<String>, findings: &mut Findings) -> Option<u8> {
         if let Some((number, _)) = self.numbers.get(&name.value) {
             return Some(*number);
+        }
+        if self.faulty {
+            return None;
         }
         let message = format!("unknown {} `{}`", self.what, name.value);
         let mut declared: Vec<&str> = self.numbers.keys().map(String::as_str).collect();
@@ -143,8 +149,13 @@ impl Resolver<'_> {
             (&mut self.compartments, &raw.compartments, usize::from(Compartments::COUNT)),
             (&mut self.integrity, &raw.integrity, usize::from(Integrity::COUNT)),
         ] {
-            let Some(names) = names else { continue };
-            if names.value.is_empty() && table.unknown != Code::UnknownCompartment {
+            let optional = table.unknown == Code::UnknownCompartment;
+            let Some(names) = names else {
+                table.faulty = !optional;
+                continue;
+            };
+            if names.value.is_empty() && !optional {
+                table.faulty = true;
                 let message = format!("the policy declares no {}", table.what);
                 self.findings.push(
                     Finding::error(Code::EmptyList, message, names.span.clone(), "nothing here")
