@@ -11,7 +11,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use sealbus_guard::policy::trie::{covers, matches};
+use sealbus_envelope::subject::Pattern;
+
+fn matches(pattern: &str, text: &str) -> bool {
+    Pattern::parse(pattern).unwrap().matches_str(text)
+}
+
+fn covers(wide: &str, narrow: &str) -> bool {
+    Pattern::parse(wide).unwrap().covers(&Pattern::parse(narrow).unwrap())
+}
 
 /// xorshift64*: random enough to draw test cases, and repeatable.
 struct Random(u64);

@@ -17,8 +17,18 @@ pub(crate) fn zone(raw: &RawZone, findings: &mut Findings) {
 
 pub(crate) fn team(raw: &RawTeam, findings: &mut Findings) {
     refuse("oversight", place(&raw.oversight), "no circuit breaker would trip", findings);
-    refuse("taint", place(&raw.taint), "what an agent has read would not count against what it writes", findings);
-    refuse("quorum", place(&raw.quorum), "credentials with the issuer's signature alone would be accepted", findings);
+    refuse(
+        "taint",
+        place(&raw.taint),
+        "what an agent has read would not count against what it writes",
+        findings,
+    );
+    refuse(
+        "quorum",
+        place(&raw.quorum),
+        "credentials with the issuer's signature alone would be accepted",
+        findings,
+    );
 }
 
 pub(crate) fn rule(raw: &RawRule, findings: &mut Findings) {

@@ -22,6 +22,9 @@ use diagnostic::Findings;
 use model::Policy;
 use source::PolicySource;
 
+/// The policy a new bus begins with.
+pub const DEFAULT_POLICY: &str = include_str!("default.toml");
+
 /// A policy that may be signed, and what its author should look at nevertheless.
 #[derive(Debug, Clone)]
 pub struct Checked {

@@ -41,7 +41,8 @@ fn zones(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
         let message = format!("team `{}` is cleared higher than its zone `{}`", team.name, zone.name);
         let place = raw.teams.iter().find(|(name, _)| name.value == team.name.as_str());
         let clearance = place.and_then(|(_, team)| team.clearance.as_ref()).map_or(0..0, |c| c.span.clone());
-        let mut finding = Finding::error(Code::AboveZoneCeiling, message, clearance, "more than the zone holds");
+        let mut finding =
+            Finding::error(Code::AboveZoneCeiling, message, clearance, "more than the zone holds");
         let ceiling = raw.zones.iter().find(|(name, _)| name.value == zone.name.as_str());
         if let Some(ceiling) = ceiling.and_then(|(_, zone)| zone.ceiling.as_ref()) {
             finding = finding.also(ceiling.span.clone(), "the zone's ceiling");
@@ -66,7 +67,9 @@ impl Parties<'_> {
         let (publishers, subscribers) = (parties(&raw.publishers), parties(&raw.subscribers));
         // In a request rule answers travel back under the same rule, so both sides read and write.
         let both = matches!(self.rule.kind, Kind::Request { .. });
-        for (name, asks) in publishers.iter().map(|name| (name, true)).chain(subscribers.iter().map(|name| (name, false))) {
+        for (name, asks) in
+            publishers.iter().map(|name| (name, true)).chain(subscribers.iter().map(|name| (name, false)))
+        {
             let Some(team) = self.teams.get(name.value.as_str()).copied() else { continue };
             if asks || both {
                 self.writes(team, name);
@@ -96,7 +99,9 @@ impl Parties<'_> {
                     place.span.clone(),
                     lack,
                 )
-                .help("raise the team's clearance or integrity, lower the rule's labels, or take the team out"),
+                .help(
+                    "raise the team's clearance or integrity, lower the rule's labels, or take the team out",
+                ),
             );
         }
     }
@@ -117,9 +122,8 @@ impl Parties<'_> {
 
     fn lacks(&self, clearance: Clearance, need: Label) -> Option<String> {
         if clearance.level < need.level {
-            let name = |level: Level| {
-                self.policy.levels.get(usize::from(level.number())).map_or("?", Name::as_str)
-            };
+            let name =
+                |level: Level| self.policy.levels.get(usize::from(level.number())).map_or("?", Name::as_str);
             return Some(format!("cleared to `{}`, needs `{}`", name(clearance.level), name(need.level)));
         }
         let missing = need.compartments.bits() & !clearance.compartments.bits();
@@ -236,7 +240,12 @@ fn meets(a: Reading<'_>, b: Reading<'_>) -> bool {
 fn unused(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
     let parties = |rule: &RawRule| -> Vec<String> {
         let lists = [&rule.publishers, &rule.subscribers];
-        lists.into_iter().flatten().flat_map(|list| &list.value).map(|party| party.team.value.clone()).collect()
+        lists
+            .into_iter()
+            .flatten()
+            .flat_map(|list| &list.value)
+            .map(|party| party.team.value.clone())
+            .collect()
     };
     let used: HashSet<String> = raw.rules.iter().flat_map(|(_, rule)| parties(rule)).collect();
     for (name, _) in raw.teams.iter().filter(|(name, _)| !used.contains(&name.value)) {

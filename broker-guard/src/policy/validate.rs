@@ -125,9 +125,10 @@ fn checked_name(what: &str, name: &At<String>, findings: &mut Findings) -> Optio
     let checked = Name::parse(&name.value).ok();
     if checked.is_none() {
         let message = format!("`{}` cannot be the name of a {what}", name.value);
-        findings.push(Finding::error(Code::InvalidName, message, name.span.clone(), "not a name").help(
-            "begin with a lower-case letter; then up to 47 lower-case letters, digits and `-`",
-        ));
+        findings.push(
+            Finding::error(Code::InvalidName, message, name.span.clone(), "not a name")
+                .help("begin with a lower-case letter; then up to 47 lower-case letters, digits and `-`"),
+        );
     }
     checked
 }
@@ -182,7 +183,8 @@ impl Resolver<'_> {
         let mut all = Some(Compartments::EMPTY);
         for (n, name) in names.value.iter().enumerate() {
             self.once(names.value.iter().take(n), name);
-            let one = self.compartments.number(name, self.findings).and_then(|n| Compartments::single(n).ok());
+            let one =
+                self.compartments.number(name, self.findings).and_then(|n| Compartments::single(n).ok());
             all = all.zip(one).map(|(all, one)| all.union(one));
         }
         all
@@ -296,12 +298,11 @@ impl Resolver<'_> {
         let pattern = Pattern::parse(&raw.value).ok();
         if pattern.is_none() {
             let message = format!("`{}` is not a subject pattern", raw.value);
-            self.findings.push(
-                Finding::error(Code::InvalidPattern, message, raw.span.clone(), "not a pattern").help(
-                    "1 to 16 tokens divided by dots, 200 bytes at most; `*` stands for one token, `>` at the end \
+            self.findings
+                .push(Finding::error(Code::InvalidPattern, message, raw.span.clone(), "not a pattern").help(
+                "1 to 16 tokens divided by dots, 200 bytes at most; `*` stands for one token, `>` at the end \
                      for one or more, and each stands alone in its token; no `$`",
-                ),
-            );
+            ));
         }
         pattern
     }
@@ -324,10 +325,10 @@ impl Resolver<'_> {
     fn parties(&mut self, key: &str, list: &At<Vec<RawParty>>) -> Option<Vec<Name>> {
         if list.value.is_empty() {
             let message = format!("`{key}` is empty");
-            self.findings.push(
-                Finding::error(Code::EmptyList, message, list.span.clone(), "no team here")
-                    .help("name at least one team, or remove the rule: a rule nobody can use allows nothing"),
-            );
+            self.findings
+                .push(Finding::error(Code::EmptyList, message, list.span.clone(), "no team here").help(
+                    "name at least one team, or remove the rule: a rule nobody can use allows nothing",
+                ));
             return None;
         }
         let mut teams = Some(Vec::with_capacity(list.value.len()));
@@ -359,7 +360,9 @@ impl Resolver<'_> {
                         queue.span.clone(),
                         "a queue group",
                     )
-                    .help("the guard already picks one responder for each request; write the team's name alone"),
+                    .help(
+                        "the guard already picks one responder for each request; write the team's name alone",
+                    ),
                 );
             }
             queues.push(checked_name("queue group", queue, self.findings));
@@ -430,8 +433,13 @@ impl Resolver<'_> {
             return Some((low, high));
         }
         self.findings.push(
-            Finding::error(Code::EmptyRange, "`min` is above `max`", span.span.clone(), "nothing lies between")
-                .help("exchange the two"),
+            Finding::error(
+                Code::EmptyRange,
+                "`min` is above `max`",
+                span.span.clone(),
+                "nothing lies between",
+            )
+            .help("exchange the two"),
         );
         None
     }
@@ -549,8 +557,13 @@ impl Resolver<'_> {
             _ => {
                 let message = format!("`{}` is not a value of `{key}`", written.value);
                 self.findings.push(
-                    Finding::error(Code::InvalidValue, message, written.span.clone(), "not a time Sealbus takes")
-                        .help("write a whole number and `ms`, `s`, `m` or `h`, up to `1h`: such as `30s`"),
+                    Finding::error(
+                        Code::InvalidValue,
+                        message,
+                        written.span.clone(),
+                        "not a time Sealbus takes",
+                    )
+                    .help("write a whole number and `ms`, `s`, `m` or `h`, up to `1h`: such as `30s`"),
                 );
                 None
             }
