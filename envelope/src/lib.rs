@@ -5,8 +5,11 @@
 
 pub mod hash;
 pub mod identity;
+pub mod keys;
 pub mod label;
 pub mod name;
+pub mod policy;
+pub mod proof;
 pub mod reason;
 pub mod subject;
 pub mod time;

@@ -3,7 +3,7 @@
 //! ```
 //! use sealbus_envelope::{identity::{BusId, SigningKey}, name::Name};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let issuer = SigningKey::generate(&mut getrandom::SysRng)?;
+//! let issuer = SigningKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
 //! let staging = BusId::new(issuer.public(), &Name::parse("staging")?);
 //! let production = BusId::new(issuer.public(), &Name::parse("production")?);
 //! assert_ne!(staging, production, "nothing made for one bus is good on another");

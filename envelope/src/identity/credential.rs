@@ -7,7 +7,7 @@
 //! use sealbus_envelope::identity::{BusId, Claims, Credential, Role, SigningKey};
 //! use sealbus_envelope::{label::{Clearance, Integrity}, name::Name, time::{Millis, Validity}};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (issuer, agent) = (SigningKey::generate(&mut getrandom::SysRng)?, SigningKey::generate(&mut getrandom::SysRng)?);
+//! let (issuer, agent) = (SigningKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng)), SigningKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng)));
 //! let bus = BusId::new(issuer.public(), &Name::parse("demo")?);
 //! let claims = Claims {
 //!     bus,

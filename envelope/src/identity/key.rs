@@ -3,7 +3,7 @@
 //! ```
 //! use sealbus_envelope::identity::{KeyKind, Purpose, SigningKey};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let key = SigningKey::generate(&mut getrandom::SysRng)?;
+//! let key = SigningKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
 //! let signature = key.sign(Purpose::Batch, b"root");
 //! assert!(key.public().verify(Purpose::Batch, b"root", &signature).is_ok());
 //! assert!(key.public().verify(Purpose::Grant, b"root", &signature).is_err(), "other purpose");
@@ -15,7 +15,7 @@
 use std::fmt;
 
 use ed25519_dalek::Signer as _;
-use rand_core::TryCryptoRng;
+use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::reason::{Reason, Refused};
@@ -152,13 +152,11 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// A fresh key.
-    ///
-    /// # Errors
-    /// The random generator's own.
-    pub fn generate<R: TryCryptoRng>(rng: &mut R) -> Result<Self, R::Error> {
+    #[must_use]
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
-        rng.try_fill_bytes(seed.as_mut())?;
-        Ok(Self::from_seed(&seed))
+        rng.fill_bytes(seed.as_mut());
+        Self::from_seed(&seed)
     }
 
     /// The key with this seed (RFC 8032's private key).

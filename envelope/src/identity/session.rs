@@ -4,8 +4,8 @@
 //! use sealbus_envelope::identity::{BusId, SessionCertificate, SigningKey};
 //! use sealbus_envelope::{name::Name, time::{Millis, Validity}};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let rng = &mut getrandom::SysRng;
-//! let (issuer, identity, session) = (SigningKey::generate(rng)?, SigningKey::generate(rng)?, SigningKey::generate(rng)?);
+//! let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
+//! let (issuer, identity, session) = (SigningKey::generate(rng), SigningKey::generate(rng), SigningKey::generate(rng));
 //! let bus = BusId::new(issuer.public(), &Name::parse("demo")?);
 //! let validity = Validity::starting(Millis(1_000), 3_600_000);
 //! let certificate = SessionCertificate::issue(bus, &identity, &session, validity)?;

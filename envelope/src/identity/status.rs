@@ -7,8 +7,8 @@
 //! use sealbus_envelope::identity::{BusId, SigningKey, Status, Revocation};
 //! use sealbus_envelope::{name::Name, time::Millis};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let rng = &mut getrandom::SysRng;
-//! let (issuer, status_key, thief) = (SigningKey::generate(rng)?, SigningKey::generate(rng)?, SigningKey::generate(rng)?);
+//! let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
+//! let (issuer, status_key, thief) = (SigningKey::generate(rng), SigningKey::generate(rng), SigningKey::generate(rng));
 //! let bus = BusId::new(issuer.public(), &Name::parse("demo")?);
 //! let status = Status {
 //!     bus, version: 2, policy_version: 1, issued: Millis(5), valid_until: Millis(500),

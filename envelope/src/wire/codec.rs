@@ -8,7 +8,7 @@
 use crate::reason::{Reason, Refused};
 
 /// Reads a strict MessagePack text from front to back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
     what: &'static str,
@@ -261,6 +261,12 @@ impl Writer {
             None => self.bytes.push(0xc0),
             Some(value) => write(self, value),
         }
+        self
+    }
+
+    /// Bytes as they are, for what is no MessagePack.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
         self
     }
 

@@ -1,0 +1,330 @@
+//! Policy bundles: tables and rules under one Merkle root, signed by a quorum of policy keys.
+//!
+//! Each rule can be shown alone, with its path to the root: the guard gives each client the rules that
+//! concern it, and a client that checks them need not trust the guard about who may read or publish.
+
+use crate::{
+    hash::Hash,
+    identity::{BusId, PublicKey, Purpose, Roots, Signature, SigningKey},
+    policy::rule::{Rule, Tables, bundle_root, bundle_tree},
+    proof::merkle,
+    reason::{Reason, Refused},
+    time::Millis,
+    wire::codec::{Reader, Writer},
+};
+
+/// The most rules of a bundle.
+pub const MAX_RULES: usize = 20_000;
+/// The most signatures on a bundle.
+pub const MAX_SIGNATURES: usize = 16;
+/// The largest bundle, in bytes.
+pub const MAX_BUNDLE: usize = 64 << 20;
+const VERSION: u8 = 1;
+const WHAT: &str = "policy bundle";
+
+/// What a quorum signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadFields {
+    /// The bus.
+    pub bus: BusId,
+    /// Only ever rises.
+    pub version: u64,
+    /// Merkle root over tables and rules: the bundle's digest.
+    pub root: Hash,
+    /// How many leaves: one, and one a rule.
+    pub leaves: u32,
+    /// When it was made.
+    pub issued: Millis,
+}
+
+impl HeadFields {
+    /// The bytes that policy keys sign, with [`Purpose::Bundle`].
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(128);
+        w.array(6).uint(VERSION).bin(self.bus.as_bytes()).uint(self.version).bin(&self.root);
+        w.uint(self.leaves).uint(self.issued.0);
+        w.into_bytes()
+    }
+}
+
+/// A bundle's head that a quorum signed, verified. There is no other way to hold one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleHead {
+    fields: HeadFields,
+    bytes: Vec<u8>,
+}
+
+impl BundleHead {
+    /// Puts a head and its signatures together. Verified by [`verify`](Self::verify), not here.
+    #[must_use]
+    pub fn assemble(fields: &HeadFields, signatures: &[(PublicKey, Signature)]) -> Vec<u8> {
+        let mut w = Writer::with_capacity(256);
+        w.array(2).bin(&fields.encode()).array(signatures.len());
+        for (key, signature) in signatures {
+            w.array(2).bin(key.as_bytes()).bin(signature);
+        }
+        w.into_bytes()
+    }
+
+    /// Reads a head and checks that enough different policy keys of `roots` signed it.
+    ///
+    /// # Errors
+    /// The codec's reasons; `unsupported_version`, `wrong_bus`; `policy_invalid` if a signature is not good,
+    /// its key is not a policy key or signs twice, or they are fewer than the quorum.
+    pub fn verify(bytes: &[u8], roots: &Roots) -> Result<Self, Refused> {
+        let invalid = Refused::new(Reason::PolicyInvalid, WHAT);
+        let mut r = Reader::new(bytes, WHAT);
+        r.array(2)?;
+        let body = r.bin(256)?;
+        let count = r.array_len(MAX_SIGNATURES)?;
+        let mut signers: Vec<[u8; 32]> = Vec::with_capacity(count);
+        for _ in 0..count {
+            r.array(2)?;
+            let key: [u8; 32] = r.bin_array()?;
+            let signature: Signature = r.bin_array()?;
+            let root = roots.policy_keys.iter().find(|root| *root.as_bytes() == key).ok_or(invalid)?;
+            root.verify(Purpose::Bundle, body, &signature).map_err(|_| invalid)?;
+            if signers.contains(&key) {
+                return Err(invalid);
+            }
+            signers.push(key);
+        }
+        r.finish()?;
+        if roots.quorum == 0 || signers.len() < roots.quorum {
+            return Err(invalid);
+        }
+        let mut r = Reader::new(body, WHAT);
+        r.array(6)?;
+        if r.uint()? != u64::from(VERSION) {
+            return Err(Refused::new(Reason::UnsupportedVersion, WHAT));
+        }
+        let fields = HeadFields {
+            bus: BusId::from_bytes(r.bin_array()?),
+            version: r.uint()?,
+            root: r.bin_array()?,
+            leaves: r.small()?,
+            issued: Millis(r.uint()?),
+        };
+        r.finish()?;
+        if fields.bus != roots.bus() {
+            return Err(Refused::new(Reason::WrongBus, WHAT));
+        }
+        Ok(Self { fields, bytes: bytes.to_vec() })
+    }
+
+    /// What the quorum signed.
+    #[must_use]
+    pub const fn fields(&self) -> &HeadFields {
+        &self.fields
+    }
+
+    /// The exact bytes, signatures included.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads the tables and checks that they are leaf 0 under this head.
+    ///
+    /// # Errors
+    /// `policy_invalid`; what [`Tables::decode`] refuses; `wrong_bus`.
+    pub fn tables(&self, bytes: &[u8], path: &[Hash]) -> Result<Tables, Refused> {
+        self.check_leaf(bytes, 0, path)?;
+        let tables = Tables::decode(bytes)?;
+        if tables.bus == self.fields.bus { Ok(tables) } else { Err(Refused::new(Reason::WrongBus, "tables")) }
+    }
+
+    /// Reads a rule and checks that it is leaf `index`, 1 or above, under this head.
+    ///
+    /// # Errors
+    /// `policy_invalid`; what [`Rule::decode`] refuses.
+    pub fn rule(&self, bytes: &[u8], index: u32, path: &[Hash]) -> Result<Rule, Refused> {
+        if index == 0 {
+            return Err(Refused::new(Reason::PolicyInvalid, "rule"));
+        }
+        self.check_leaf(bytes, index, path)?;
+        Rule::decode(bytes)
+    }
+
+    fn check_leaf(&self, bytes: &[u8], index: u32, path: &[Hash]) -> Result<(), Refused> {
+        let invalid = Refused::new(Reason::PolicyInvalid, WHAT);
+        let root = merkle::root_from_path(bytes, u64::from(index), u64::from(self.fields.leaves), path)
+            .map_err(|_| invalid)?;
+        if root == self.fields.root { Ok(()) } else { Err(invalid) }
+    }
+}
+
+/// A whole bundle: head, tables, rules. Verified; there is no other way to hold one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    head: BundleHead,
+    tables: Tables,
+    rules: Vec<Rule>,
+}
+
+impl Bundle {
+    /// What is to be signed for these tables and rules.
+    #[must_use]
+    pub fn head_for(tables: &Tables, rules: &[Rule], version: u64, issued: Millis) -> HeadFields {
+        let leaves: Vec<Vec<u8>> = rules.iter().map(Rule::encode).collect();
+        HeadFields {
+            bus: tables.bus,
+            version,
+            root: bundle_root(&tables.encode(), &leaves),
+            leaves: u32::try_from(rules.len() + 1).unwrap_or(u32::MAX),
+            issued,
+        }
+    }
+
+    /// Signs with the keys at hand, and verifies against `roots`.
+    ///
+    /// # Errors
+    /// What [`verify`](Self::verify) refuses, such as too few keys.
+    pub fn sign(
+        tables: Tables,
+        rules: Vec<Rule>,
+        version: u64,
+        issued: Millis,
+        keys: &[&SigningKey],
+        roots: &Roots,
+    ) -> Result<Self, Refused> {
+        let fields = Self::head_for(&tables, &rules, version, issued);
+        let body = fields.encode();
+        let signatures: Vec<_> =
+            keys.iter().map(|key| (key.public().clone(), key.sign(Purpose::Bundle, &body))).collect();
+        let head = BundleHead::verify(&BundleHead::assemble(&fields, &signatures), roots)?;
+        let bundle = Self { head, tables, rules };
+        Self::verify(&bundle.encode(), roots)
+    }
+
+    /// Writes the bundle: `[head, tables, [rule, …]]`.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(4096 + 256 * self.rules.len());
+        w.array(3).bin(&self.head.bytes).bin(&self.tables.encode()).array(self.rules.len());
+        for rule in &self.rules {
+            w.bin(&rule.encode());
+        }
+        w.into_bytes()
+    }
+
+    /// Reads a bundle and checks signatures, root, and that no rule's name stands twice.
+    ///
+    /// # Errors
+    /// `policy_invalid`, `too_large`; what the parts refuse.
+    pub fn verify(bytes: &[u8], roots: &Roots) -> Result<Self, Refused> {
+        let invalid = Refused::new(Reason::PolicyInvalid, WHAT);
+        if bytes.len() > MAX_BUNDLE {
+            return Err(Refused::new(Reason::TooLarge, WHAT));
+        }
+        let mut r = Reader::new(bytes, WHAT);
+        r.array(3)?;
+        let head = BundleHead::verify(r.bin(4096)?, roots)?;
+        let tables_bytes = r.bin(MAX_BUNDLE)?;
+        let count = r.array_len(MAX_RULES)?;
+        let leaves =
+            (0..count).map(|_| Ok(r.bin(MAX_BUNDLE)?.to_vec())).collect::<Result<Vec<_>, Refused>>()?;
+        r.finish()?;
+        if usize::try_from(head.fields.leaves) != Ok(count + 1)
+            || bundle_root(tables_bytes, &leaves) != head.fields.root
+        {
+            return Err(invalid);
+        }
+        let tables = Tables::decode(tables_bytes)?;
+        if tables.bus != head.fields.bus {
+            return Err(Refused::new(Reason::WrongBus, "tables"));
+        }
+        let rules = leaves.iter().map(|leaf| Rule::decode(leaf)).collect::<Result<Vec<_>, _>>()?;
+        let mut names: Vec<_> = rules.iter().map(|rule| &rule.name).collect();
+        names.sort();
+        if names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+            return Err(invalid);
+        }
+        Ok(Self { head, tables, rules })
+    }
+
+    /// What the quorum signed.
+    #[must_use]
+    pub const fn head(&self) -> &BundleHead {
+        &self.head
+    }
+
+    /// Names, teams, keys.
+    #[must_use]
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The rules, in policy order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The head, the tables and the rules that `wanted` picks, each with its path, as clients get them.
+    #[must_use]
+    pub fn excerpt(&self, wanted: impl Fn(&Rule) -> bool) -> Excerpt {
+        let tables = self.tables.encode();
+        let leaves: Vec<Vec<u8>> = self.rules.iter().map(Rule::encode).collect();
+        let tree = bundle_tree(&tables, &leaves);
+        let rules = self.rules.iter().zip(&leaves).zip(1u32..).filter(|((rule, _), _)| wanted(rule)).map(
+            |((_, leaf), index)| ExcerptRule {
+                index,
+                record: leaf.clone(),
+                path: tree.path(usize::try_from(index).unwrap_or(usize::MAX)).unwrap_or_default(),
+            },
+        );
+        let rules = rules.collect();
+        Excerpt {
+            head: self.head.bytes.clone(),
+            tables,
+            tables_path: tree.path(0).unwrap_or_default(),
+            rules,
+        }
+    }
+}
+
+/// The part of a bundle that concerns one agent, provable alone.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Excerpt {
+    /// The head with its signatures.
+    #[serde(with = "serde_bytes")]
+    pub head: Vec<u8>,
+    /// Leaf 0.
+    #[serde(with = "serde_bytes")]
+    pub tables: Vec<u8>,
+    /// The path of leaf 0.
+    pub tables_path: Vec<Hash>,
+    /// Rules with their paths.
+    pub rules: Vec<ExcerptRule>,
+}
+
+/// One rule of an [`Excerpt`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ExcerptRule {
+    /// Which leaf.
+    pub index: u32,
+    /// The record.
+    #[serde(with = "serde_bytes")]
+    pub record: Vec<u8>,
+    /// Its path.
+    pub path: Vec<Hash>,
+}
+
+impl Excerpt {
+    /// Checks every part against the quorum's signatures.
+    ///
+    /// # Errors
+    /// What [`BundleHead::verify`], [`BundleHead::tables`] and [`BundleHead::rule`] refuse.
+    pub fn verify(&self, roots: &Roots) -> Result<(BundleHead, Tables, Vec<Rule>), Refused> {
+        let head = BundleHead::verify(&self.head, roots)?;
+        let tables = head.tables(&self.tables, &self.tables_path)?;
+        let rules = self
+            .rules
+            .iter()
+            .map(|rule| head.rule(&rule.record, rule.index, &rule.path))
+            .collect::<Result<_, _>>()?;
+        Ok((head, tables, rules))
+    }
+}

@@ -1,0 +1,389 @@
+//! The envelope, and what is known of it as types:
+//!
+//! bytes → [`Decoded`] → [`Verified`] → [`Admitted`] → [`Opened`].
+//!
+//! Only a check makes the next state: what was not verified cannot be admitted, what was not admitted
+//! cannot be opened, and the fields of each are private.
+//!
+//! ```compile_fail
+//! // A decoded envelope has no `open`: nobody reads what was not verified and admitted.
+//! # use sealbus_envelope::{keys::SenderKey, wire::Decoded};
+//! fn shortcut(decoded: Decoded<'_>, key: &SenderKey) { let _ = decoded.open(key); }
+//! ```
+//!
+//! ```compile_fail
+//! // A verified envelope has no `open` either: the guard's admission is still missing.
+//! # use sealbus_envelope::{keys::SenderKey, wire::Verified};
+//! fn shortcut(verified: Verified<'_>, key: &SenderKey) { let _ = verified.open(key); }
+//! ```
+
+use std::fmt;
+
+use crate::{
+    hash::{self, Context, Hash},
+    identity::{BusId, Credential, PublicKey, Purpose, Role, SessionCertificate, SessionId, SigningKey},
+    keys::{SenderKey, TAG_LEN},
+    proof::{
+        admission::{self, ADMISSION_RESERVE, Admission, Decision},
+        batch::{self, BatchProof, MAX_PROOF, SignedRoot},
+    },
+    reason::{Reason, Refused},
+    wire::{
+        codec::{Reader, Writer},
+        header::{Header, HeaderFields, MAX_HEADER},
+        payload::Content,
+    },
+};
+
+/// The largest envelope: 1 MiB, nats-server's default `max_payload`, less room for the admission header.
+pub const MAX_ENVELOPE: usize = (1 << 20) - ADMISSION_RESERVE;
+/// The version of the wire format.
+pub const WIRE_VERSION: u8 = 1;
+const WHAT: &str = "envelope";
+
+/// Remembers roots whose signature was verified, so that the rest of a batch pays only hashes.
+///
+/// A root counts as seen for one signer only. Revocation is looked up before, never remembered here.
+pub trait SeenRoots {
+    /// Whether this signer's signature on this root was verified before.
+    fn contains(&self, signer: &PublicKey, root: &SignedRoot) -> bool;
+    /// Remembers that it was.
+    fn insert(&self, signer: &PublicKey, root: SignedRoot);
+}
+
+/// Remembers nothing: every root is verified.
+impl SeenRoots for () {
+    fn contains(&self, _: &PublicKey, _: &SignedRoot) -> bool {
+        false
+    }
+    fn insert(&self, _: &PublicKey, _: SignedRoot) {}
+}
+
+/// A header and ciphertext that were sealed and wait for their batch to be signed.
+pub struct Sealed {
+    header: Vec<u8>,
+    ciphertext: Vec<u8>,
+    digest: Hash,
+    session: SessionId,
+}
+
+impl Sealed {
+    /// The envelope's digest, which the signature covers and parents and receipts name.
+    #[must_use]
+    pub const fn digest(&self) -> Hash {
+        self.digest
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("digest", &hash::hex(&self.digest)).finish_non_exhaustive()
+    }
+}
+
+/// Seals `content` under `fields` with `key`.
+///
+/// # Errors
+/// `key_mismatch` if the fields are not what the key is for; what [`Header::decode`] refuses; `too_large`.
+pub fn seal(fields: &HeaderFields, content: &Content, key: &SenderKey) -> Result<Sealed, Refused> {
+    let scope = key.scope();
+    if fields.key != key.id()
+        || fields.bus != scope.bus
+        || fields.session != scope.session
+        || fields.rule != scope.rule
+        || fields.label != scope.label
+    {
+        return Err(Refused::new(Reason::KeyMismatch, "header"));
+    }
+    let header = fields.encode()?;
+    let mut ciphertext = content.encode()?;
+    key.seal(fields.id, fields.sequence, &header, &mut ciphertext)?;
+    let digest = envelope_digest(&header, &ciphertext);
+    Ok(Sealed { header, ciphertext, digest, session: fields.session })
+}
+
+/// Signs up to 256 sealed envelopes of one session at once and returns the bytes of each, in order.
+///
+/// # Errors
+/// `wrong_session` if they are of several sessions; `too_large`.
+pub fn sign(
+    sealed: &[Sealed],
+    session: SessionId,
+    session_key: &SigningKey,
+) -> Result<Vec<Vec<u8>>, Refused> {
+    if sealed.iter().any(|sealed| sealed.session != session) {
+        return Err(Refused::new(Reason::WrongSession, WHAT));
+    }
+    let digests: Vec<Hash> = sealed.iter().map(Sealed::digest).collect();
+    let proofs = batch::sign(session_key, Purpose::Batch, session.as_bytes(), &digests);
+    sealed
+        .iter()
+        .zip(proofs)
+        .map(|(sealed, proof)| encode(&sealed.header, &sealed.ciphertext, &proof))
+        .collect()
+}
+
+fn encode(header: &[u8], ciphertext: &[u8], proof: &BatchProof) -> Result<Vec<u8>, Refused> {
+    let mut w = Writer::with_capacity(header.len() + ciphertext.len() + MAX_PROOF + 16);
+    w.array(4).uint(WIRE_VERSION).bin(header).bin(ciphertext).bin(&proof.encode());
+    let bytes = w.into_bytes();
+    if bytes.len() > MAX_ENVELOPE { Err(Refused::new(Reason::TooLarge, WHAT)) } else { Ok(bytes) }
+}
+
+fn envelope_digest(header: &[u8], ciphertext: &[u8]) -> Hash {
+    hash::hash(Context::Envelope, &[header, ciphertext])
+}
+
+/// An envelope whose form is right. Nothing it says is known to be true.
+#[derive(Debug, Clone)]
+pub struct Decoded<'a> {
+    header: Header<'a>,
+    header_bytes: &'a [u8],
+    ciphertext: &'a [u8],
+    proof: BatchProof,
+}
+
+impl<'a> Decoded<'a> {
+    /// Reads an envelope and checks its form.
+    ///
+    /// # Errors
+    /// `too_large`; the codec's reasons; `unsupported_version`; what [`Header::decode`] refuses; `bad_proof`.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Refused> {
+        if bytes.len() > MAX_ENVELOPE {
+            return Err(Refused::new(Reason::TooLarge, WHAT));
+        }
+        let mut r = Reader::new(bytes, WHAT);
+        r.array(4)?;
+        if r.uint()? != u64::from(WIRE_VERSION) {
+            return Err(Refused::new(Reason::UnsupportedVersion, WHAT));
+        }
+        let header_bytes = r.bin(MAX_HEADER)?;
+        let ciphertext = r.bin(MAX_ENVELOPE)?;
+        let proof = BatchProof::decode(r.bin(MAX_PROOF)?)?;
+        r.finish()?;
+        if ciphertext.len() < TAG_LEN {
+            return Err(Refused::new(Reason::Truncated, "ciphertext"));
+        }
+        let header = Header::decode(header_bytes)?;
+        Ok(Self { header, header_bytes, ciphertext, proof })
+    }
+
+    /// What the envelope says of itself: a claim.
+    #[must_use]
+    pub const fn claimed(&self) -> &Header<'a> {
+        &self.header
+    }
+
+    /// The envelope's digest.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        envelope_digest(self.header_bytes, self.ciphertext)
+    }
+
+    /// The same bytes again.
+    ///
+    /// # Errors
+    /// Never for a decoded envelope.
+    pub fn encode(&self) -> Result<Vec<u8>, Refused> {
+        encode(self.header_bytes, self.ciphertext, &self.proof)
+    }
+
+    /// Checks that the session of `certificate`, which belongs to `credential`, signed exactly this.
+    /// Validity in time and revocation of the two are the caller's to check first: they are looked up once
+    /// for many envelopes.
+    ///
+    /// # Errors
+    /// `wrong_bus`, `wrong_session`, `wrong_sender`, `wrong_role`, `bad_proof`, `bad_signature`.
+    pub fn verify(
+        self,
+        certificate: &SessionCertificate,
+        credential: &Credential,
+        seen: &impl SeenRoots,
+    ) -> Result<Verified<'a>, Refused> {
+        let claims = credential.claims();
+        if self.header.bus != claims.bus {
+            return Err(Refused::new(Reason::WrongBus, "header.bus"));
+        }
+        if self.header.session != certificate.id() {
+            return Err(Refused::new(Reason::WrongSession, "header.session"));
+        }
+        if *certificate.identity() != claims.identity || self.header.sender != credential.token().as_str() {
+            return Err(Refused::new(Reason::WrongSender, "header.sender"));
+        }
+        if claims.role != Role::Agent {
+            return Err(Refused::new(Reason::WrongRole, "credential"));
+        }
+        let digest = self.digest();
+        let root = self.proof.root(&digest)?;
+        let signer = certificate.session_key();
+        if !seen.contains(signer, &root) {
+            root.verify(signer, Purpose::Batch, certificate.id().as_bytes())?;
+            seen.insert(signer, root);
+        }
+        Ok(Verified {
+            header: self.header,
+            header_bytes: self.header_bytes,
+            ciphertext: self.ciphertext,
+            digest,
+        })
+    }
+}
+
+/// An envelope that its sender's session signed.
+#[derive(Debug, Clone)]
+pub struct Verified<'a> {
+    header: Header<'a>,
+    header_bytes: &'a [u8],
+    ciphertext: &'a [u8],
+    digest: Hash,
+}
+
+impl<'a> Verified<'a> {
+    /// What the sender says.
+    #[must_use]
+    pub const fn header(&self) -> &Header<'a> {
+        &self.header
+    }
+
+    /// The envelope's digest.
+    #[must_use]
+    pub const fn digest(&self) -> Hash {
+        self.digest
+    }
+
+    /// Checks that `guard` admitted exactly this envelope. The caller found `guard` by the key that the
+    /// admission names, among credentials with the role `guard` that the policy names.
+    ///
+    /// # Errors
+    /// `wrong_role` if the credential is not a guard's; `wrong_bus`; `bad_admission`; `denied`.
+    pub fn admit(
+        self,
+        admission: &Admission,
+        guard: &Credential,
+        seen: &impl SeenRoots,
+    ) -> Result<Admitted<'a>, Refused> {
+        let claims = guard.claims();
+        if claims.role != Role::Guard {
+            return Err(Refused::new(Reason::WrongRole, "guard credential"));
+        }
+        if claims.bus != self.header.bus {
+            return Err(Refused::new(Reason::WrongBus, "guard credential"));
+        }
+        check_admission(claims.bus, admission, &self.digest, &claims.identity, seen)?;
+        admission.check_admitted()?;
+        Ok(Admitted { verified: self, decision: admission.decision })
+    }
+}
+
+fn check_admission(
+    bus: BusId,
+    admission: &Admission,
+    digest: &Hash,
+    guard: &PublicKey,
+    seen: &impl SeenRoots,
+) -> Result<(), Refused> {
+    if admission.guard != *guard.as_bytes() {
+        return Err(Refused::new(Reason::BadAdmission, "admission.guard"));
+    }
+    let root = admission.signed_root(bus, digest)?;
+    if !seen.contains(guard, &root) {
+        admission::verify_root(&root, bus, guard)?;
+        seen.insert(guard, root);
+    }
+    Ok(())
+}
+
+/// An envelope that its sender signed and a guard admitted.
+#[derive(Debug, Clone)]
+pub struct Admitted<'a> {
+    verified: Verified<'a>,
+    decision: Decision,
+}
+
+impl<'a> Admitted<'a> {
+    /// What the sender says.
+    #[must_use]
+    pub const fn header(&self) -> &Header<'a> {
+        &self.verified.header
+    }
+
+    /// The envelope's digest.
+    #[must_use]
+    pub const fn digest(&self) -> Hash {
+        self.verified.digest
+    }
+
+    /// What the guard decided.
+    #[must_use]
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Opens the envelope.
+    ///
+    /// # Errors
+    /// `unknown_key` if it is sealed with another key; `key_mismatch` if the key is not for this session,
+    /// rule and label; `decrypt_failed`; `bad_padding`; the codec's reasons.
+    pub fn open(&self, key: &SenderKey) -> Result<Opened, Refused> {
+        let header = self.header();
+        let scope = key.scope();
+        if header.key != key.id() {
+            return Err(Refused::new(Reason::UnknownKey, "header.key"));
+        }
+        if header.bus != scope.bus
+            || header.session != scope.session
+            || header.rule != scope.rule.as_str()
+            || header.label != scope.label
+        {
+            return Err(Refused::new(Reason::KeyMismatch, "header"));
+        }
+        let text = zeroize::Zeroizing::new(key.open(
+            header.id,
+            header.sequence,
+            self.verified.header_bytes,
+            self.verified.ciphertext,
+        )?);
+        let content = Content::decode(&text)?;
+        Ok(Opened {
+            header: header.to_fields()?,
+            digest: self.verified.digest,
+            decision: self.decision,
+            content,
+        })
+    }
+}
+
+/// A message: verified, admitted, opened.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    header: HeaderFields,
+    digest: Hash,
+    decision: Decision,
+    content: Content,
+}
+
+impl Opened {
+    /// What the sender says, and signed.
+    #[must_use]
+    pub const fn header(&self) -> &HeaderFields {
+        &self.header
+    }
+
+    /// The envelope's digest.
+    #[must_use]
+    pub const fn digest(&self) -> Hash {
+        self.digest
+    }
+
+    /// What the guard decided.
+    #[must_use]
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// The content.
+    #[must_use]
+    pub const fn content(&self) -> &Content {
+        &self.content
+    }
+}
