@@ -1,1 +1,6 @@
-#![doc = "placeholder"]
+//! Fixtures for tests against a real nats-server: the server, a programmable auth callout, and a client that
+//! says exactly what a test wants said.
+
+pub mod callout;
+pub mod raw;
+pub mod server;

@@ -80,9 +80,23 @@ struct Running {
     _watchdog: Watchdog,
 }
 
+impl Drop for Running {
+    /// Kills and, for at most half a second, waits: whoever removes the server's directory next must not race
+    /// with a server still writing to it.
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        for _ in 0..250 {
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+                _ => return,
+            }
+        }
+    }
+}
+
 impl NatsProcess {
     /// Starts the server and waits until it accepts connections. `dir` is created and becomes the server's
-    /// own: configuration (`nats.conf`), log (`nats.log`) and the ports file. With [`ListenPort::Any`] the
+    /// own, with its configuration (`nats.conf`) and log (`nats.log`). With [`ListenPort::Any`] the
     /// server picks a free port, which later restarts keep.
     ///
     /// # Errors
@@ -247,7 +261,6 @@ impl NatsProcess {
 
     fn write_config(&self) -> Result<(), ProcessError> {
         let mut config = self.config.clone();
-        config.ports_file_dir = Some(self.dir.clone());
         if self.port != 0 {
             config.port = ListenPort::Fixed(self.port);
         }
@@ -292,37 +305,25 @@ impl NatsProcess {
             self.log.take_over(stderr);
         }
         let goal = "start";
-        let ready = |line: &str| line.contains("Server is ready");
-        tokio::select! {
-            ready = self.await_line(&mut lines, goal, ready) => { ready?; }
+        let start = async {
+            let listening = |line: &str| line.contains(LISTENING);
+            let listening = self.await_line(&mut lines, goal, listening).await?;
+            self.await_line(&mut lines, goal, |line| line.contains("Server is ready")).await?;
+            Ok::<_, ProcessError>(listening)
+        };
+        let listening = tokio::select! {
+            listening = start => listening?,
             _ = child.wait() => {
                 // Its last words may still be in the pipe.
                 let _ = timeout(Duration::from_secs(1), self.log.ended()).await;
                 return Err(ProcessError::Server { goal, log: self.log.tail() });
             }
-        }
-        if self.port == 0 {
-            self.port = match self.config.port {
-                ListenPort::Fixed(port) => port,
-                ListenPort::Any => self.chosen_port(pid)?,
-            };
-        }
+        };
+        // Not from the ports file, which the server writes some time after it says it is ready.
+        let port = listening.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+        self.port = port.ok_or(ProcessError::Server { goal: "say which port it took", log: listening })?;
         self.running = Some(Running { child, pid, _watchdog: watchdog });
         Ok(())
-    }
-
-    /// The port from the ports file, which the server writes before it says it is ready.
-    fn chosen_port(&self, pid: u32) -> Result<u16, ProcessError> {
-        #[derive(serde::Deserialize)]
-        struct Ports {
-            nats: Vec<String>,
-        }
-        let stem = self.binary.path().file_name().unwrap_or_default().to_string_lossy();
-        let path = self.dir.join(format!("{stem}_{pid}.ports"));
-        let text = fs::read(&path).map_err(io_error("read", &path))?;
-        let ports = serde_json::from_slice(&text).map_err(|error| io_error("read", &path)(error.into()));
-        let port = |Ports { nats }: Ports| nats.first()?.rsplit(':').next()?.parse().ok();
-        ports.map(port)?.ok_or_else(|| io_error("read a port in", &path)(io::ErrorKind::InvalidData.into()))
     }
 
     async fn await_line(
@@ -344,6 +345,7 @@ impl NatsProcess {
     }
 }
 
+const LISTENING: &str = "Listening for client connections on ";
 const RELOAD_FAILED: &str = "Failed to reload server configuration";
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProcessError {
