@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock. Time and randomness are arguments, so the same code runs in the guard, in every
 //! agent, in property tests and under a fuzzer.
 
+pub mod control;
 pub mod hash;
 pub mod identity;
 pub mod keys;

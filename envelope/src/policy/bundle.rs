@@ -295,6 +295,7 @@ pub struct Excerpt {
     #[serde(with = "serde_bytes")]
     pub tables: Vec<u8>,
     /// The path of leaf 0.
+    #[serde(with = "flat")]
     pub tables_path: Vec<Hash>,
     /// Rules with their paths.
     pub rules: Vec<ExcerptRule>,
@@ -309,7 +310,27 @@ pub struct ExcerptRule {
     #[serde(with = "serde_bytes")]
     pub record: Vec<u8>,
     /// Its path.
+    #[serde(with = "flat")]
     pub path: Vec<Hash>,
+}
+
+/// A path as one byte string of 32-byte hashes.
+mod flat {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::hash::Hash;
+
+    pub(super) fn serialize<S: Serializer>(path: &[Hash], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(path.as_flattened())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hash>, D::Error> {
+        let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
+        match bytes.as_chunks::<32>() {
+            (path, []) => Ok(path.to_vec()),
+            _ => Err(D::Error::custom("a Merkle path is a whole number of 32-byte hashes")),
+        }
+    }
 }
 
 impl Excerpt {

@@ -143,7 +143,7 @@ fn text(scope: &[u8], size: u16, root: &Hash) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use proptest::prelude::*;
 
     use super::*;
