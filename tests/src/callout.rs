@@ -91,6 +91,8 @@ pub struct User {
     pub valid: Option<Duration>,
     /// The account to place it in, `BUS` unless set.
     pub account: Option<String>,
+    /// The JWT's `subs` and `payload` limits, unlimited unless set.
+    pub limits: Option<(i64, i64)>,
 }
 
 impl User {
@@ -108,13 +110,14 @@ impl User {
     }
 
     fn claims(&self, user: &str) -> Value {
+        let (subs, payload) = self.limits.unwrap_or((-1, -1));
         let mut claims = json!({
             "sub": user,
             "aud": self.account.as_deref().unwrap_or("BUS"),
             "nats": {
                 "type": "user",
                 "version": 2,
-                "subs": -1, "data": -1, "payload": -1,
+                "subs": subs, "data": -1, "payload": payload,
                 "pub": { "allow": self.publish, "deny": self.publish_deny },
                 "sub": { "allow": self.subscribe, "deny": self.subscribe_deny },
             },
@@ -217,12 +220,11 @@ fn open(message: &Message, xkey: &XKey) -> (Request, XKey) {
 }
 
 fn response(issuer: &KeyPair, request: &Request, answer: Answer) -> Option<String> {
-    let body = match answer {
+    let mut body = match answer {
         Answer::Admit(user) => json!({ "jwt": sign(issuer, user.claims(request.user())) }),
         Answer::Refuse(reason) => json!({ "error": reason }),
         Answer::Silence => return None,
     };
-    let mut body = body;
     if let Some(body) = body.as_object_mut() {
         body.insert("type".into(), json!("authorization_response"));
         body.insert("version".into(), json!(2));

@@ -57,13 +57,11 @@ pub struct RawClient {
 
 /// Fields of CONNECT for a session as Sealbus makes one: a token, and a signature over the nonce, but no
 /// `nkey` field.
-#[must_use]
 pub fn session(token: &str, key: &KeyPair) -> impl FnOnce(&str) -> Value {
     move |nonce| json!({ "auth_token": token, "sig": signature(key, nonce) })
 }
 
 /// Fields of CONNECT for an nkey login.
-#[must_use]
 pub fn nkey(key: &KeyPair) -> impl FnOnce(&str) -> Value {
     move |nonce| json!({ "nkey": key.public_key(), "sig": signature(key, nonce) })
 }
@@ -171,6 +169,11 @@ impl RawClient {
         }
     }
 
+    /// The subjects of what has arrived, in order.
+    pub fn subjects(&mut self) -> Vec<String> {
+        self.messages.drain(..).map(|message| message.subject).collect()
+    }
+
     /// Waits until the server ends the connection, and returns the last thing it complained of.
     ///
     /// # Panics
@@ -198,6 +201,8 @@ impl RawClient {
             "PING" => self.writer.write_all(b"PONG\r\n").await.map_err(|_| hung_up()),
             "MSG" => self.message(rest, 1).await,
             "HMSG" => self.message(rest, 2).await,
+            // A leaf connection has no subscription numbers: `subject size`.
+            "LMSG" => self.message(&rest.replacen(' ', " 0 ", 1), 1).await,
             _ => Ok(()),
         }
     }

@@ -47,13 +47,16 @@ impl TestKeys {
     }
 }
 
+/// A change to a test server's configuration before it starts.
+pub type Configure = Box<dyn FnOnce(&mut NatsConfig) + Send>;
+
 /// What a test wants of its server, beyond a development server on a free port.
 #[derive(Default)]
 pub struct ServerSpec {
     /// With persistent streams, in the test's directory.
     pub jetstream: bool,
     /// Any other change to the configuration.
-    pub configure: Option<Box<dyn FnOnce(&mut NatsConfig) + Send>>,
+    pub configure: Option<Configure>,
 }
 
 impl ServerSpec {

