@@ -105,6 +105,7 @@ reasons! {
     // policy
     NoPolicy = "no_policy", "no valid policy is in force", "publish a signed policy";
     PolicyInvalid = "policy_invalid", "the policy bundle is malformed or lacks valid signatures of the quorum", "sign the policy again";
+    UnknownTeam = "unknown_team", "the policy has no such team", "ask the operator for a credential of a team that the policy has";
     UnknownRule = "unknown_rule", "the policy has no such rule", "name a rule of the policy in force";
     NotPublisher = "not_publisher", "the rule does not name this sender as a publisher", "ask the operator, or publish under a rule that names you";
     NotSubscriber = "not_subscriber", "the rule does not name this reader as a subscriber", "ask the operator, or subscribe under a rule that names you";

@@ -9,10 +9,13 @@
 //!
 //! Nothing here reads a clock or does IO.
 
+pub mod compile;
+pub mod decide;
 pub mod diagnostic;
 mod enforced;
 pub mod model;
 mod parse;
+pub mod permissions;
 mod sound;
 pub mod source;
 pub mod trie;

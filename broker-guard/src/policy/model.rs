@@ -2,14 +2,13 @@
 //!
 //! Only [`super::check`] makes one, so whoever holds a [`Policy`] need not check it again.
 
-use sealbus_envelope::label::{Clearance, Integrity, Label, LabelRange};
+use sealbus_envelope::label::{Clearance, Label};
 use sealbus_envelope::name::Name;
-use sealbus_envelope::subject::Pattern;
+use sealbus_envelope::policy as record;
+use sealbus_envelope::policy::Rate;
 
-/// Most teams in a policy: team sets are 256 bits wide.
+/// Most teams in a policy: compiled team sets are 256 bits wide.
 pub const MAX_TEAMS: usize = 256;
-/// Most rules in a policy.
-pub const MAX_RULES: usize = 16_384;
 /// Largest limit a rule can set on an envelope, in bytes.
 pub const MAX_BYTES: u64 = 1 << 20;
 /// A rule's limit on an envelope when it sets none, in bytes.
@@ -18,10 +17,17 @@ pub const DEFAULT_MAX_BYTES: u32 = 64 << 10;
 pub const DEFAULT_RATE: Rate = Rate { per_second: 100, burst: 200 };
 /// Highest rate a rule can set, a second or at once.
 pub const MAX_RATE: u64 = 1_000_000;
+/// How far an envelope's issued-at may be from the guard's clock when the policy does not say, in
+/// milliseconds.
+pub const DEFAULT_FRESHNESS: u32 = 30_000;
+/// Most readers of one sender key when the policy does not say.
+pub const DEFAULT_MAX_READERS: u32 = 256;
+/// Most readers of one sender key a policy can allow.
+pub const MAX_READERS: u64 = 4_096;
 /// A request rule's deadline when it sets none, in milliseconds.
 pub const DEFAULT_DEADLINE: u32 = 30_000;
-/// Longest deadline, in milliseconds.
-pub const MAX_DEADLINE: u64 = 3_600_000;
+/// Longest time a policy can set, in milliseconds.
+pub const MAX_DURATION: u64 = 3_600_000;
 
 /// A whole validated policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub struct Policy {
     pub(crate) compartments: Vec<Name>,
     /// Integrity rank names, least trusted first; the position is the number on the wire.
     pub(crate) integrity: Vec<Name>,
+    pub(crate) freshness_ms: u32,
+    pub(crate) max_readers: u32,
     pub(crate) zones: Vec<Zone>,
     pub(crate) teams: Vec<Team>,
     pub(crate) rules: Vec<Rule>,
@@ -55,6 +63,18 @@ impl Policy {
     #[must_use]
     pub fn integrity(&self) -> &[Name] {
         &self.integrity
+    }
+
+    /// How far an envelope's issued-at may be from the guard's clock, in milliseconds.
+    #[must_use]
+    pub const fn freshness_ms(&self) -> u32 {
+        self.freshness_ms
+    }
+
+    /// The most readers that one sender key is granted to.
+    #[must_use]
+    pub const fn max_readers(&self) -> u32 {
+        self.max_readers
     }
 
     /// Zones in file order.
@@ -117,15 +137,11 @@ pub enum TaintScope {
     Session,
 }
 
-/// A set of agents with the same rights.
+/// A set of agents with the same rights: the signed record, and what the record has no room for yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Team {
-    /// Its name.
-    pub name: Name,
-    /// What it may read, and the highest label it may write.
-    pub clearance: Clearance,
-    /// The most trusted rank it may claim.
-    pub integrity: Integrity,
+    /// Name, clearance, integrity ceiling.
+    pub record: record::Team,
     /// Its zone's name.
     pub zone: Option<Name>,
     /// How people watch over it.
@@ -136,57 +152,11 @@ pub struct Team {
     pub quorum: Option<u8>,
 }
 
-/// A team that may read under a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscriber {
-    /// The team's name.
-    pub team: Name,
-    /// The queue group its agents must subscribe in; without one they may not join any.
-    pub queue: Option<Name>,
-}
-
-/// How messages of a rule travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// One to many.
-    Stream,
-    /// A question to one responder and its answer.
-    Request {
-        /// How long the responder has, in milliseconds.
-        deadline: u32,
-    },
-}
-
-/// A token bucket per publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Envelopes a second.
-    pub per_second: u32,
-    /// Envelopes at once.
-    pub burst: u32,
-}
-
-/// One flow that is allowed.
+/// One flow that is allowed: the signed record, and what the record has no room for yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Its name, which envelopes carry.
-    pub name: Name,
-    /// The logical subjects it covers.
-    pub pattern: Pattern,
-    /// Teams that may publish, or ask.
-    pub publishers: Vec<Name>,
-    /// Teams that may subscribe, or serve.
-    pub subscribers: Vec<Subscriber>,
-    /// The labels it accepts.
-    pub labels: LabelRange,
-    /// The label of an envelope whose sender names none.
-    pub default: Label,
-    /// Stream or request.
-    pub kind: Kind,
-    /// Limit per publisher.
-    pub rate: Rate,
-    /// Largest envelope, in bytes on the wire.
-    pub max_bytes: u32,
+    /// What is signed.
+    pub record: record::Rule,
     /// Kept in a stream until read.
     pub durable: bool,
     /// Waits for a person's approval.

@@ -31,6 +31,8 @@ pub(crate) fn parse(source: &PolicySource, findings: &mut Findings) -> RawPolicy
         levels: root.names("levels", findings),
         compartments: root.names("compartments", findings),
         integrity: root.names("integrity", findings),
+        freshness: root.name("freshness", findings),
+        max_readers: root.number("max_readers", findings),
         zones: root.tables("zones", "zone", findings, zone),
         teams: root.tables("teams", "team", findings, team),
         rules: root.tables("rules", "rule", findings, rule),
@@ -277,7 +279,7 @@ impl<'t> Fields<'t> {
         }
     }
 
-    /// An array of team names and `{ team, queue }` tables.
+    /// An array of team names and `{ team, queue }` or `{ agent, queue }` tables.
     fn parties(&mut self, key: &'static str, findings: &mut Findings) -> Option<At<Vec<RawParty>>> {
         let value = self.get(key)?;
         let DeValue::Array(items) = value.get_ref() else {
@@ -288,30 +290,12 @@ impl<'t> Fields<'t> {
         for item in items.iter() {
             match item.get_ref() {
                 DeValue::String(team) => {
-                    parties.push(RawParty { team: At::new(team.to_string(), item.span()), queue: None });
+                    let name = At::new(team.to_string(), item.span());
+                    parties.push(RawParty { name, agent: false, queue: None });
                 }
-                DeValue::Table(table) => {
-                    let mut fields = Fields::new(table, item.span(), format!("an item of `{key}`"));
-                    let team = fields.name("team", findings);
-                    let queue = fields.name("queue", findings);
-                    fields.finish(findings);
-                    match team {
-                        Some(team) => parties.push(RawParty { team, queue }),
-                        None if table.contains_key("team") => {}
-                        None => findings.push(
-                            Finding::error(
-                                Code::MissingKey,
-                                format!("an item of `{key}` names no `team`"),
-                                item.span(),
-                                "no `team` here",
-                            )
-                            .help("write `{ team = \"NAME\", queue = \"GROUP\" }`"),
-                        ),
-                    }
-                }
+                DeValue::Table(table) => parties.extend(party(key, table, item.span(), findings)),
                 _ => findings.push(
-                    wrong_type(item, &format!("each item of `{key}`"), "a team name or a table")
-                        .help("write `\"NAME\"` or `{ team = \"NAME\", queue = \"GROUP\" }`"),
+                    wrong_type(item, &format!("each item of `{key}`"), "a team name or a table").help(PARTY),
                 ),
             }
         }
@@ -345,6 +329,32 @@ impl<'t> Fields<'t> {
                 .push(Finding::error(Code::UnknownKey, message, key.span(), "not a known key").help(help));
         }
     }
+}
+
+const PARTY: &str = "write `\"TEAM\"`, `{ team = \"NAME\", queue = \"GROUP\" }` or `{ agent = \"NAME\" }`";
+
+fn party<'t>(
+    key: &str,
+    table: &'t DeTable<'t>,
+    span: Range<usize>,
+    findings: &mut Findings,
+) -> Option<RawParty> {
+    let mut fields = Fields::new(table, span.clone(), format!("an item of `{key}`"));
+    let team = fields.name("team", findings);
+    let agent = fields.name("agent", findings);
+    let queue = fields.name("queue", findings);
+    fields.finish(findings);
+    let (code, message, note) = match (team, agent) {
+        (Some(name), None) => return Some(RawParty { name, agent: false, queue }),
+        (None, Some(name)) => return Some(RawParty { name, agent: true, queue }),
+        (Some(_), Some(_)) => (Code::Conflict, "both a `team` and an `agent`", "one too many"),
+        // There and not a string: that was reported.
+        (None, None) if table.contains_key("team") || table.contains_key("agent") => return None,
+        (None, None) => (Code::MissingKey, "neither a `team` nor an `agent`", "nobody here"),
+    };
+    let message = format!("an item of `{key}` names {message}");
+    findings.push(Finding::error(code, message, span, note).help(PARTY));
+    None
 }
 
 /// What to write for a required key.

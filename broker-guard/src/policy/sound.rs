@@ -5,19 +5,20 @@ use std::collections::{HashMap, HashSet};
 
 use sealbus_envelope::label::{Clearance, Compartments, Label, LabelRange, Level};
 use sealbus_envelope::name::Name;
+use sealbus_envelope::policy::{MessageKind, Rule, Team, Who};
 
 use super::diagnostic::{Code, Finding, Findings};
-use super::model::{Kind, Policy, Rule, Team};
+use super::model::Policy;
 use super::source::{At, RawParty, RawPolicy, RawRule};
 use super::trie::SubjectTrie;
 
 /// Reports what cannot work. Looks only at what could be resolved.
 pub(crate) fn check(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
-    let teams: HashMap<&str, &Team> = policy.teams.iter().map(|team| (team.name.as_str(), team)).collect();
+    let teams: HashMap<&str, &Team> = policy.teams.iter().map(|team| (team.record.name.as_str(), &team.record)).collect();
     let raw_rules: HashMap<&str, &RawRule> =
         raw.rules.iter().map(|(name, rule)| (name.value.as_str(), rule)).collect();
     zones(policy, raw, findings);
-    for rule in &policy.rules {
+    for rule in policy.rules.iter().map(|rule| &rule.record) {
         if let Some(raw) = raw_rules.get(rule.name.as_str()) {
             Parties { policy, teams: &teams, rule, findings }.check(raw);
         }
@@ -31,10 +32,9 @@ pub(crate) fn check(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
 
 fn zones(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
     for team in &policy.teams {
-        let Some(zone) = team.zone.as_ref().and_then(|name| policy.zones.iter().find(|z| z.name == *name))
-        else {
-            continue;
-        };
+        let named = |name: &Name| policy.zones.iter().find(|zone| zone.name == *name);
+        let Some(zone) = team.zone.as_ref().and_then(named) else { continue };
+        let team = &team.record;
         if zone.ceiling.meet(team.clearance) == team.clearance {
             continue;
         }
@@ -62,11 +62,12 @@ struct Parties<'a> {
 impl Parties<'_> {
     fn check(mut self, raw: &RawRule) {
         let parties = |list: &Option<At<Vec<RawParty>>>| -> Vec<At<String>> {
-            list.iter().flat_map(|list| &list.value).map(|party| party.team.clone()).collect()
+            let all = list.iter().flat_map(|list| &list.value);
+            all.filter(|party| !party.agent).map(|party| party.name.clone()).collect()
         };
         let (publishers, subscribers) = (parties(&raw.publishers), parties(&raw.subscribers));
         // In a request rule answers travel back under the same rule, so both sides read and write.
-        let both = matches!(self.rule.kind, Kind::Request { .. });
+        let both = matches!(self.rule.kind, MessageKind::Request { .. });
         for (name, asks) in
             publishers.iter().map(|name| (name, true)).chain(subscribers.iter().map(|name| (name, false)))
         {
@@ -87,7 +88,7 @@ impl Parties<'_> {
             .or_else(|| self.lacks_rank(team, high))
             .map(|lack| (format!("cannot write any label of rule `{}`", self.rule.name), lack))
             .or_else(|| {
-                let default = self.rule.default;
+                let default = self.rule.default_label;
                 let lack = self.lacks(team.clearance, default).or_else(|| self.lacks_rank(team, default))?;
                 Some((format!("cannot write the default label of rule `{}`", self.rule.name), lack))
             });
@@ -135,8 +136,8 @@ impl Parties<'_> {
         let name = |label: Label| {
             self.policy.integrity.get(usize::from(label.integrity.number())).map_or("?", Name::as_str)
         };
-        let own = Label { integrity: team.integrity, ..need };
-        (team.integrity < need.integrity)
+        let own = Label { integrity: team.integrity_ceiling, ..need };
+        (team.integrity_ceiling < need.integrity)
             .then(|| format!("may claim `{}` at most, needs `{}`", name(own), name(need)))
     }
 
@@ -169,17 +170,20 @@ fn delivery(
     findings: &mut Findings,
 ) {
     let mut readings: HashMap<&str, Vec<Reading<'_>>> = HashMap::new();
-    for rule in policy.rules.iter().filter(|rule| rule.kind == Kind::Stream) {
-        for subscriber in &rule.subscribers {
-            let Some(team) = teams.get(subscriber.team.as_str()) else { continue };
-            readings.entry(subscriber.team.as_str()).or_default().push(Reading {
+    for rule in policy.rules.iter().map(|rule| &rule.record).filter(|rule| rule.kind == MessageKind::Stream) {
+        for party in &rule.subscribers {
+            // An agent named by itself has a team nobody knows here; its permissions are checked for the
+            // same clashes when they are made.
+            let Who::Team(name) = &party.who else { continue };
+            let Some(team) = teams.get(name.as_str()) else { continue };
+            readings.entry(name.as_str()).or_default().push(Reading {
                 rule,
-                queue: subscriber.queue.is_some(),
+                queue: party.queue.is_some(),
                 top: team.clearance.level.min(rule.labels.high.level),
             });
         }
     }
-    for team in &policy.teams {
+    for team in policy.teams.iter().map(|team| &team.record) {
         let Some(readings) = readings.get(team.name.as_str()) else { continue };
         let mut queued = SubjectTrie::new();
         let mut deep = SubjectTrie::new();

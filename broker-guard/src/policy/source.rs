@@ -61,6 +61,10 @@ pub struct RawPolicy {
     pub compartments: Option<Names>,
     /// Integrity rank names, least trusted first.
     pub integrity: Option<Names>,
+    /// How far an envelope's issued-at may be from the guard's clock.
+    pub freshness: Option<Name>,
+    /// The most readers that one sender key is granted to.
+    pub max_readers: Option<At<u64>>,
     /// `[zones.NAME]`.
     pub zones: Vec<(Name, RawZone)>,
     /// `[teams.NAME]`.
@@ -155,11 +159,13 @@ pub struct RawTeam {
     pub span: Range<usize>,
 }
 
-/// A team in a rule's list, with the queue group it must use.
+/// A team or an agent in a rule's list, with the queue group it must use.
 #[derive(Debug, Clone)]
 pub struct RawParty {
-    /// Team name.
-    pub team: Name,
+    /// Its name.
+    pub name: Name,
+    /// It is one agent, not a team.
+    pub agent: bool,
     /// Queue group.
     pub queue: Option<Name>,
 }
@@ -180,9 +186,9 @@ pub struct RawRate {
 pub struct RawRule {
     /// Logical subjects, with NATS wildcards.
     pub pattern: Option<Name>,
-    /// Teams that may publish (ask, in a request rule).
+    /// Who may publish (ask, in a request rule).
     pub publishers: Option<At<Vec<RawParty>>>,
-    /// Teams that may subscribe (serve, in a request rule).
+    /// Who may subscribe (serve, in a request rule).
     pub subscribers: Option<At<Vec<RawParty>>>,
     /// Labels accepted.
     pub labels: Option<RawRange>,

@@ -8,13 +8,15 @@ use std::ops::Range;
 
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
 use sealbus_envelope::name::Name;
+use sealbus_envelope::policy as record;
+use sealbus_envelope::policy::{MAX_PARTIES, MAX_RULES, MessageKind, Party, Rate, Who};
 use sealbus_envelope::subject::Pattern;
 
 use super::diagnostic::{Code, Finding, Findings, nearest};
 use super::enforced;
 use super::model::{
-    DEFAULT_DEADLINE, DEFAULT_MAX_BYTES, DEFAULT_RATE, FlowGrant, Kind, MAX_BYTES, MAX_DEADLINE, MAX_RATE,
-    MAX_RULES, MAX_TEAMS, Oversight, Policy, Rate, Rule, Subscriber, TaintScope, Team, Zone,
+    DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, FlowGrant,
+    MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, TaintScope, Team, Zone,
 };
 use super::source::{
     At, Names, RawClearance, RawGrant, RawLabel, RawParty, RawPolicy, RawRange, RawRate, RawRule, RawSpan,
@@ -37,7 +39,11 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
     let teams = raw.teams.iter().filter_map(|(name, team)| resolver.team(name, team)).collect();
     let rules = raw.rules.iter().filter_map(|(name, rule)| resolver.rule(name, rule)).collect();
     let grants = raw.grants.iter().filter_map(|(name, grant)| resolver.grant(name, grant)).collect();
+    let freshness = raw.freshness.as_ref().and_then(|time| resolver.duration("freshness", time));
+    let readers = raw.max_readers.as_ref().and_then(|n| resolver.number("max_readers", n, MAX_READERS));
     Policy {
+        freshness_ms: freshness.unwrap_or(DEFAULT_FRESHNESS),
+        max_readers: readers.unwrap_or(DEFAULT_MAX_READERS),
         levels: resolver.levels.names,
         compartments: resolver.compartments.names,
         integrity: resolver.integrity.names,
@@ -251,10 +257,9 @@ impl Resolver<'_> {
         let choices = [("agent", TaintScope::Agent), ("session", TaintScope::Session)];
         let taint = self.choice("taint", raw.taint.as_ref(), choices);
         let quorum = raw.quorum.as_ref().and_then(|n| self.number("quorum", n, 255));
+        let name = Name::parse(&name.value).ok()?;
         Some(Team {
-            name: Name::parse(&name.value).ok()?,
-            clearance: clearance?,
-            integrity: integrity?,
+            record: record::Team { name, clearance: clearance?, integrity_ceiling: integrity? },
             zone,
             oversight: oversight.unwrap_or_default(),
             taint: taint.unwrap_or_default(),
@@ -279,15 +284,17 @@ impl Resolver<'_> {
             self.teams.number(evidence, self.findings);
         }
         Some(Rule {
-            name: Name::parse(&name.value).ok()?,
-            pattern: pattern?,
-            publishers: publishers?,
-            subscribers: subscribers?,
-            labels: labels?,
-            default: default?,
-            kind: kind?,
-            rate: rate?,
-            max_bytes: max_bytes?,
+            record: record::Rule {
+                name: Name::parse(&name.value).ok()?,
+                pattern: pattern?,
+                kind: kind?,
+                publishers: publishers?,
+                subscribers: subscribers?,
+                labels: labels?,
+                default_label: default?,
+                max_bytes: max_bytes?,
+                rate: Some(rate?),
+            },
             durable: raw.durable.as_ref().is_some_and(|on| on.value),
             hold: raw.hold.as_ref().is_some_and(|on| on.value),
             evidence: raw.evidence.as_ref().and_then(|team| Name::parse(&team.value).ok()),
@@ -307,70 +314,75 @@ impl Resolver<'_> {
         pattern
     }
 
-    fn publishers(&mut self, list: &At<Vec<RawParty>>) -> Option<Vec<Name>> {
+    fn publishers(&mut self, list: &At<Vec<RawParty>>) -> Option<Vec<Party>> {
         for queue in list.value.iter().filter_map(|party| party.queue.as_ref()) {
+            let message = "publishers have no queue group";
             self.findings.push(
-                Finding::error(
-                    Code::Conflict,
-                    "publishers have no queue group",
-                    queue.span.clone(),
-                    "only subscribers have one",
-                )
-                .help("write the team's name alone"),
+                Finding::error(Code::Conflict, message, queue.span.clone(), "only subscribers have one")
+                    .help("write the team's name alone"),
             );
         }
         self.parties("publishers", list)
     }
 
-    fn parties(&mut self, key: &str, list: &At<Vec<RawParty>>) -> Option<Vec<Name>> {
+    fn subscribers(&mut self, list: &At<Vec<RawParty>>, kind: Option<MessageKind>) -> Option<Vec<Party>> {
+        let request = matches!(kind, Some(MessageKind::Request { .. }));
+        for queue in list.value.iter().filter(|_| request).filter_map(|party| party.queue.as_ref()) {
+            let message = "a request rule has no queue groups";
+            self.findings.push(
+                Finding::error(Code::Conflict, message, queue.span.clone(), "a queue group").help(
+                    "the guard already picks one responder for each request; write the team's name alone",
+                ),
+            );
+        }
+        self.parties("subscribers", list)
+    }
+
+    fn parties(&mut self, key: &str, list: &At<Vec<RawParty>>) -> Option<Vec<Party>> {
         if list.value.is_empty() {
             let message = format!("`{key}` is empty");
-            self.findings
-                .push(Finding::error(Code::EmptyList, message, list.span.clone(), "no team here").help(
-                    "name at least one team, or remove the rule: a rule nobody can use allows nothing",
-                ));
+            self.findings.push(
+                Finding::error(Code::EmptyList, message, list.span.clone(), "no team here")
+                    .help("name at least one team, or remove the rule: a rule nobody can use allows nothing"),
+            );
             return None;
         }
-        let mut teams = Some(Vec::with_capacity(list.value.len()));
-        for (n, party) in list.value.iter().enumerate() {
-            self.once(list.value.iter().take(n).map(|party| &party.team), &party.team);
-            let known = self.teams.number(&party.team, self.findings);
-            let team = known.and_then(|_| Name::parse(&party.team.value).ok());
-            teams = teams.zip(team).map(|(mut teams, team)| {
-                teams.push(team);
-                teams
+        if list.value.len() > MAX_PARTIES {
+            let message = format!("`{key}` names {} parties", list.value.len());
+            self.findings.push(
+                Finding::error(Code::TooMany, message, list.span.clone(), "too many")
+                    .help(format!("a rule has at most {MAX_PARTIES} on each side; put agents into teams")),
+            );
+        }
+        let mut parties = Some(Vec::with_capacity(list.value.len()));
+        for (n, raw) in list.value.iter().enumerate() {
+            let earlier = list.value.iter().take(n).filter(|earlier| earlier.agent == raw.agent);
+            self.once(earlier.map(|party| &party.name), &raw.name);
+            let party = self.party(raw);
+            parties = parties.zip(party).map(|(mut parties, party)| {
+                parties.push(party);
+                parties
             });
         }
-        teams
+        parties
     }
 
-    fn subscribers(&mut self, list: &At<Vec<RawParty>>, kind: Option<Kind>) -> Option<Vec<Subscriber>> {
-        let teams = self.parties("subscribers", list);
-        let mut queues = Vec::with_capacity(list.value.len());
-        for party in &list.value {
-            let Some(queue) = &party.queue else {
-                queues.push(None);
-                continue;
-            };
-            if matches!(kind, Some(Kind::Request { .. })) {
-                self.findings.push(
-                    Finding::error(
-                        Code::Conflict,
-                        "a request rule has no queue groups",
-                        queue.span.clone(),
-                        "a queue group",
-                    )
-                    .help(
-                        "the guard already picks one responder for each request; write the team's name alone",
-                    ),
-                );
-            }
-            queues.push(checked_name("queue group", queue, self.findings));
-        }
-        Some(teams?.into_iter().zip(queues).map(|(team, queue)| Subscriber { team, queue }).collect())
+    fn party(&mut self, raw: &RawParty) -> Option<Party> {
+        let queue = match &raw.queue {
+            Some(queue) => Some(checked_name("queue group", queue, self.findings)?),
+            None => None,
+        };
+        // Agents are the issuer's to name, so only the form can be checked.
+        let who = if raw.agent {
+            Who::Agent(checked_name("agent", &raw.name, self.findings)?)
+        } else {
+            self.teams.number(&raw.name, self.findings)?;
+            Who::Team(Name::parse(&raw.name.value).ok()?)
+        };
+        Some(Party { who, queue })
     }
 
-    fn kind(&mut self, raw: &RawRule) -> Option<Kind> {
+    fn kind(&mut self, raw: &RawRule) -> Option<MessageKind> {
         let choices = [("stream", false), ("request", true)];
         let request = match &raw.kind {
             Some(_) => self.choice("kind", raw.kind.as_ref(), choices)?,
@@ -381,7 +393,7 @@ impl Resolver<'_> {
             None => DEFAULT_DEADLINE,
         };
         if request {
-            return Some(Kind::Request { deadline });
+            return Some(MessageKind::Request { deadline_ms: deadline });
         }
         if let Some(deadline) = &raw.deadline {
             self.findings.push(
@@ -394,7 +406,7 @@ impl Resolver<'_> {
                 .help("remove it, or write `kind = \"request\"`"),
             );
         }
-        Some(Kind::Stream)
+        Some(MessageKind::Stream)
     }
 
     fn range(&mut self, raw: &RawRange) -> Option<LabelRange> {
@@ -553,7 +565,7 @@ impl Resolver<'_> {
         };
         let ms = digits.parse::<u64>().ok().zip(scale).and_then(|(n, scale)| n.checked_mul(scale));
         match ms {
-            Some(ms) if (1..=MAX_DEADLINE).contains(&ms) => u32::try_from(ms).ok(),
+            Some(ms) if (1..=MAX_DURATION).contains(&ms) => u32::try_from(ms).ok(),
             _ => {
                 let message = format!("`{}` is not a value of `{key}`", written.value);
                 self.findings.push(

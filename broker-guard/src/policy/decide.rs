@@ -1,0 +1,235 @@
+//! The decisions: may this agent publish, answer, subscribe, receive?
+//!
+//! Each is a handful of comparisons on numbers: no allocation, no lock, no clock. Rules only allow, so
+//! whatever is unknown (a rule, a team, a level) is denied, and the first check that fails names the reason.
+
+use sealbus_envelope::identity::Claims;
+use sealbus_envelope::label::{Clearance, Integrity, Label};
+use sealbus_envelope::name::{AgentToken, Name};
+use sealbus_envelope::reason::Reason;
+use sealbus_envelope::subject::Pattern;
+
+use super::compile::{CompiledPolicy, CompiledRule, TeamId};
+
+/// An agent as one policy sees it: its credential cut down to what its team has.
+///
+/// It is good only with the policy that made it. After a policy change make it anew; until then every
+/// decision about it is `old_policy`, because its clearance may have shrunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    name: AgentToken,
+    team: TeamId,
+    clearance: Clearance,
+    integrity_ceiling: Integrity,
+    policy: [u8; 32],
+}
+
+impl Principal {
+    /// The agent, as subjects name it.
+    #[must_use]
+    pub const fn name(&self) -> &AgentToken {
+        &self.name
+    }
+
+    /// The team's number in the policy that made this.
+    #[must_use]
+    pub const fn team(&self) -> TeamId {
+        self.team
+    }
+
+    /// What it may read and write: the meet of credential and team.
+    #[must_use]
+    pub const fn clearance(&self) -> Clearance {
+        self.clearance
+    }
+
+    /// The most trusted rank it may claim: the lower of credential and team.
+    #[must_use]
+    pub const fn integrity_ceiling(&self) -> Integrity {
+        self.integrity_ceiling
+    }
+}
+
+/// What a rule lets an agent do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part<'p> {
+    /// The rule.
+    pub rule: &'p CompiledRule,
+    /// May publish under it, or ask.
+    pub publishes: bool,
+    /// May subscribe under it, or serve.
+    pub subscribes: bool,
+    /// The queue group it must subscribe in.
+    pub queue: Option<&'p Name>,
+}
+
+impl CompiledPolicy {
+    /// The agent that `claims` describe, under this policy.
+    ///
+    /// # Errors
+    /// `unknown_team`.
+    pub fn principal(&self, claims: &Claims) -> Result<Principal, Reason> {
+        let team = self.team_named(claims.team.as_str()).ok_or(Reason::UnknownTeam)?;
+        Ok(Principal {
+            name: claims.token(),
+            team: team.id,
+            clearance: claims.clearance.meet(team.clearance),
+            integrity_ceiling: claims.integrity_ceiling.min(team.integrity),
+            policy: *self.digest(),
+        })
+    }
+
+    /// Whether `who` was made by this policy.
+    #[must_use]
+    pub fn knows(&self, who: &Principal) -> bool {
+        who.policy == *self.digest()
+    }
+
+    /// May `who` publish an envelope (ask, if it is a request rule) of `size` bytes labelled `label` on
+    /// the literal `subject` under `rule`?
+    ///
+    /// # Errors
+    /// The first reason against it: `old_policy`, `unknown_rule`, `not_publisher`,
+    /// `subject_outside_rule`, `label_unknown`, `label_out_of_range`, `above_clearance`,
+    /// `above_integrity`, `too_big_for_rule`.
+    pub fn may_publish(
+        &self,
+        who: &Principal,
+        rule: &str,
+        subject: &str,
+        label: Label,
+        size: usize,
+    ) -> Result<&CompiledRule, Reason> {
+        let rule = self.rule_for(who, rule)?;
+        if !rule.publishers.contains(who.team) {
+            return Err(Reason::NotPublisher);
+        }
+        self.write(who, rule, subject, label, size)
+    }
+
+    /// May `who` answer a request under `rule` with an envelope of `size` bytes labelled `label`?
+    ///
+    /// # Errors
+    /// `wrong_pattern` if the rule is not a request rule, `not_subscriber` if `who` does not serve it;
+    /// else as [`may_publish`](Self::may_publish).
+    pub fn may_answer(
+        &self,
+        who: &Principal,
+        rule: &str,
+        subject: &str,
+        label: Label,
+        size: usize,
+    ) -> Result<&CompiledRule, Reason> {
+        let rule = self.rule_for(who, rule)?;
+        if !rule.is_request() {
+            return Err(Reason::WrongPattern);
+        }
+        if !rule.subscribers.contains(who.team) {
+            return Err(Reason::NotSubscriber);
+        }
+        self.write(who, rule, subject, label, size)
+    }
+
+    /// May `who` subscribe to `pattern` (serve, if it is a request rule) under `rule`, in the queue group
+    /// `queue`?
+    ///
+    /// # Errors
+    /// `old_policy`, `unknown_rule`, `not_subscriber` (also for another queue group than the rule's),
+    /// `subject_outside_rule` if the rule does not cover the whole pattern, `above_clearance` if no label
+    /// of the rule is within the clearance.
+    pub fn may_subscribe(
+        &self,
+        who: &Principal,
+        rule: &str,
+        pattern: &Pattern,
+        queue: Option<&str>,
+    ) -> Result<&CompiledRule, Reason> {
+        let rule = self.rule_for(who, rule)?;
+        if !rule.subscribers.contains(who.team) || rule.queue_of(who.team).map(Name::as_str) != queue {
+            return Err(Reason::NotSubscriber);
+        }
+        if !rule.pattern.covers(pattern) {
+            return Err(Reason::SubjectOutsideRule);
+        }
+        if !who.clearance.covers(rule.labels.low) {
+            return Err(Reason::AboveClearance);
+        }
+        Ok(rule)
+    }
+
+    /// May `who` be given the key for `label` under `rule`? A subscriber may, and in a request rule the
+    /// asking side too, for the answers.
+    ///
+    /// # Errors
+    /// `old_policy`, `unknown_rule`, `not_subscriber`, `label_unknown`, `label_out_of_range`,
+    /// `above_clearance`.
+    pub fn may_receive(&self, who: &Principal, rule: &str, label: Label) -> Result<&CompiledRule, Reason> {
+        let rule = self.rule_for(who, rule)?;
+        let reads =
+            rule.subscribers.contains(who.team) || (rule.is_request() && rule.publishers.contains(who.team));
+        if !reads {
+            return Err(Reason::NotSubscriber);
+        }
+        self.label(who, rule, label)?;
+        Ok(rule)
+    }
+
+    /// The teams that may read under `rule`; none if there is no such rule.
+    pub fn readers_of(&self, rule: &str) -> impl Iterator<Item = &super::compile::CompiledTeam> {
+        self.rule(rule).into_iter().flat_map(|rule| rule.readers().iter()).filter_map(|team| self.team(team))
+    }
+
+    /// What each rule that names the team of `who` lets it do, in policy order. Rules above the agent's
+    /// own clearance are left out: its credential may have less than its team.
+    pub fn rules_for<'p>(&'p self, who: &Principal) -> impl Iterator<Item = Part<'p>> {
+        let (team, clearance, current) = (who.team, who.clearance, self.knows(who));
+        let rules = self.rules_of(team).filter(move |rule| current && clearance.covers(rule.labels.low));
+        rules.map(move |rule| Part {
+            rule,
+            publishes: rule.publishers.contains(team),
+            subscribes: rule.subscribers.contains(team),
+            queue: rule.queue_of(team),
+        })
+    }
+
+    fn rule_for(&self, who: &Principal, rule: &str) -> Result<&CompiledRule, Reason> {
+        if !self.knows(who) {
+            return Err(Reason::OldPolicy);
+        }
+        self.rule(rule).ok_or(Reason::UnknownRule)
+    }
+
+    fn write<'p>(
+        &self,
+        who: &Principal,
+        rule: &'p CompiledRule,
+        subject: &str,
+        label: Label,
+        size: usize,
+    ) -> Result<&'p CompiledRule, Reason> {
+        if !rule.pattern.matches_str(subject) {
+            return Err(Reason::SubjectOutsideRule);
+        }
+        self.label(who, rule, label)?;
+        if label.integrity > who.integrity_ceiling {
+            return Err(Reason::AboveIntegrity);
+        }
+        if size > rule.max_bytes {
+            return Err(Reason::TooBigForRule);
+        }
+        Ok(rule)
+    }
+
+    fn label(&self, who: &Principal, rule: &CompiledRule, label: Label) -> Result<(), Reason> {
+        if !self.declares(label) {
+            return Err(Reason::LabelUnknown);
+        }
+        if !rule.labels.contains(label) {
+            return Err(Reason::LabelOutOfRange);
+        }
+        if !who.clearance.covers(label) {
+            return Err(Reason::AboveClearance);
+        }
+        Ok(())
+    }
+}
