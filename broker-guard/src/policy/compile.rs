@@ -6,9 +6,11 @@ use std::collections::HashMap;
 
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange};
 use sealbus_envelope::name::Name;
+use sealbus_envelope::policy::{Bundle, MAX_RULES, MessageKind, Party, Rate, Rule, Tables, Team, Who};
 use sealbus_envelope::subject::Pattern;
 
-use super::model::{Kind, MAX_RULES, MAX_TEAMS, Rate, Rule, Subscriber, Team};
+use super::decide::Principal;
+use super::model::MAX_TEAMS;
 use super::trie::SubjectTrie;
 
 /// A team's number in one compiled policy.
@@ -28,7 +30,7 @@ impl TeamId {
 pub struct RuleId(u16);
 
 impl RuleId {
-    /// The number, 0 to 16,383.
+    /// The number, 0 to 19,999. Leaf `number + 1` of the bundle is the rule's record.
     #[must_use]
     pub const fn number(self) -> u16 {
         self.0
@@ -82,7 +84,54 @@ pub struct CompiledTeam {
     /// What it may read, and the highest label it may write.
     pub clearance: Clearance,
     /// The most trusted rank it may claim.
-    pub integrity: Integrity,
+    pub integrity_ceiling: Integrity,
+}
+
+/// One side of a rule: teams as bits, and the few agents named by themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parties {
+    teams: TeamSet,
+    /// Sorted.
+    agents: Box<[Name]>,
+    /// Every party in the record's order: the first that names an agent gives its queue group.
+    queues: Box<[(CompiledWho, Option<Name>)]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum CompiledWho {
+    Team(TeamId),
+    Agent(Name),
+}
+
+impl Parties {
+    /// Whether one of them is `who` or the team of `who`.
+    #[must_use]
+    pub fn names(&self, who: &Principal) -> bool {
+        self.teams.contains(who.team()) || self.agents.binary_search(who.agent()).is_ok()
+    }
+
+    /// The teams named.
+    #[must_use]
+    pub const fn teams(&self) -> TeamSet {
+        self.teams
+    }
+
+    /// The agents named by themselves.
+    #[must_use]
+    pub const fn agents(&self) -> &[Name] {
+        &self.agents
+    }
+
+    /// The queue group that `who` must subscribe in.
+    #[must_use]
+    pub fn queue_of(&self, who: &Principal) -> Option<&Name> {
+        let mut parties = self.queues.iter();
+        let party = parties.find(|(party, _)| match party {
+            CompiledWho::Team(team) => *team == who.team(),
+            CompiledWho::Agent(agent) => agent == who.agent(),
+        });
+        party.and_then(|(_, queue)| queue.as_ref())
+    }
 }
 
 /// A rule, compiled.
@@ -94,41 +143,34 @@ pub struct CompiledRule {
     pub name: Name,
     /// The logical subjects it covers.
     pub pattern: Pattern,
-    /// Teams that may publish, or ask.
-    pub publishers: TeamSet,
-    /// Teams that may subscribe, or serve.
-    pub subscribers: TeamSet,
+    /// Who may publish, or ask.
+    pub publishers: Parties,
+    /// Who may subscribe, or serve.
+    pub subscribers: Parties,
     /// The labels it accepts.
     pub labels: LabelRange,
     /// The label of an envelope whose sender names none.
-    pub default: Label,
+    pub default_label: Label,
     /// Stream or request.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Limit per publisher.
-    pub rate: Rate,
+    pub rate: Option<Rate>,
     /// Largest envelope, in bytes on the wire.
     pub max_bytes: usize,
-    queues: Vec<(TeamId, Name)>,
 }
 
 impl CompiledRule {
     /// Whether it is a request rule.
     #[must_use]
     pub const fn is_request(&self) -> bool {
-        matches!(self.kind, Kind::Request { .. })
+        matches!(self.kind, MessageKind::Request { .. })
     }
 
-    /// The queue group that `team` must subscribe in.
+    /// Whether agents like `who` are given keys under the rule: subscribers, and in a request rule the
+    /// asking side too, for the answers.
     #[must_use]
-    pub fn queue_of(&self, team: TeamId) -> Option<&Name> {
-        self.queues.iter().find(|(of, _)| *of == team).map(|(_, queue)| queue)
-    }
-
-    /// Teams whose agents are given keys under the rule: subscribers, and in a request rule the asking
-    /// side too, for the answers.
-    #[must_use]
-    pub fn readers(&self) -> TeamSet {
-        if self.is_request() { self.subscribers.union(self.publishers) } else { self.subscribers }
+    pub fn reads(&self, who: &Principal) -> bool {
+        self.subscribers.names(who) || (self.is_request() && self.publishers.names(who))
     }
 }
 
@@ -159,70 +201,61 @@ pub enum CompileError {
     UndeclaredLabel(Name),
 }
 
-/// What is compiled.
-pub(crate) struct Parts<'a> {
-    pub(crate) version: u64,
-    pub(crate) digest: [u8; 32],
-    pub(crate) levels: &'a [Name],
-    pub(crate) compartments: &'a [Name],
-    pub(crate) integrity: &'a [Name],
-    pub(crate) teams: &'a [Team],
-    pub(crate) rules: &'a [Rule],
-}
-
 /// A policy ready for decisions.
 #[derive(Debug, Clone)]
 pub struct CompiledPolicy {
     version: u64,
     digest: [u8; 32],
-    levels: Vec<Name>,
-    compartments: Vec<Name>,
-    integrity: Vec<Name>,
-    /// Dominates exactly the labels whose every number has a name.
+    tables: Tables,
+    /// Holds exactly the labels whose every number has a name.
     declared: Option<LabelRange>,
     teams: Vec<CompiledTeam>,
     team_ids: HashMap<Name, TeamId>,
     rules: Vec<CompiledRule>,
     rule_ids: HashMap<Name, RuleId>,
     rules_of_team: Vec<Vec<RuleId>>,
+    rules_of_agent: HashMap<Name, Vec<RuleId>>,
     subjects: SubjectTrie<RuleId>,
 }
 
 impl CompiledPolicy {
-    pub(crate) fn build(parts: &Parts<'_>) -> Result<Self, CompileError> {
-        if parts.teams.len() > MAX_TEAMS {
+    /// Compiles the signed records of a verified bundle.
+    ///
+    /// # Errors
+    /// [`CompileError`]: the bundle may have been signed by other means than `sealbus policy sign`.
+    pub fn compile(bundle: &Bundle) -> Result<Self, CompileError> {
+        let (head, tables) = (bundle.head().fields(), bundle.tables());
+        if tables.teams.len() > MAX_TEAMS {
             return Err(CompileError::TooManyTeams);
         }
-        if parts.rules.len() > MAX_RULES {
+        if bundle.rules().len() > MAX_RULES {
             return Err(CompileError::TooManyRules);
         }
         let mut policy = Self {
-            version: parts.version,
-            digest: parts.digest,
-            levels: parts.levels.to_vec(),
-            compartments: parts.compartments.to_vec(),
-            integrity: parts.integrity.to_vec(),
-            declared: declared(parts),
-            teams: Vec::with_capacity(parts.teams.len()),
-            team_ids: HashMap::with_capacity(parts.teams.len()),
-            rules: Vec::with_capacity(parts.rules.len()),
-            rule_ids: HashMap::with_capacity(parts.rules.len()),
-            rules_of_team: vec![Vec::new(); parts.teams.len()],
+            version: head.version,
+            digest: head.root,
+            tables: tables.clone(),
+            declared: declared(tables),
+            teams: Vec::with_capacity(tables.teams.len()),
+            team_ids: HashMap::with_capacity(tables.teams.len()),
+            rules: Vec::with_capacity(bundle.rules().len()),
+            rule_ids: HashMap::with_capacity(bundle.rules().len()),
+            rules_of_team: vec![Vec::new(); tables.teams.len()],
+            rules_of_agent: HashMap::new(),
             subjects: SubjectTrie::new(),
         };
-        for (team, n) in parts.teams.iter().zip(0..=u8::MAX) {
+        for (team, n) in tables.teams.iter().zip(0..=u8::MAX) {
             policy.add_team(team, TeamId(n))?;
         }
-        for (rule, n) in parts.rules.iter().zip(0..=u16::MAX) {
+        for (rule, n) in bundle.rules().iter().zip(0..=u16::MAX) {
             policy.add_rule(rule, RuleId(n))?;
         }
         Ok(policy)
     }
 
     fn add_team(&mut self, team: &Team, id: TeamId) -> Result<(), CompileError> {
-        let Team { name, clearance, integrity, .. } = team;
-        let highest = Label::new(clearance.level, clearance.compartments, *integrity);
-        if !self.declares(highest) {
+        let Team { name, clearance, integrity_ceiling } = team;
+        if !self.declares(Label::new(clearance.level, clearance.compartments, *integrity_ceiling)) {
             return Err(CompileError::UndeclaredLabel(name.clone()));
         }
         if self.team_ids.insert(name.clone(), id).is_some() {
@@ -232,31 +265,30 @@ impl CompiledPolicy {
             id,
             name: name.clone(),
             clearance: *clearance,
-            integrity: *integrity,
+            integrity_ceiling: *integrity_ceiling,
         });
         Ok(())
     }
 
     fn add_rule(&mut self, rule: &Rule, id: RuleId) -> Result<(), CompileError> {
         let LabelRange { low, high } = rule.labels;
-        if ![low, high, rule.default].into_iter().all(|label| self.declares(label)) {
+        if ![low, high, rule.default_label].into_iter().all(|label| self.declares(label)) {
             return Err(CompileError::UndeclaredLabel(rule.name.clone()));
         }
         if self.rule_ids.insert(rule.name.clone(), id).is_some() {
             return Err(CompileError::Duplicate(rule.name.clone()));
         }
-        let (mut publishers, mut subscribers) = (TeamSet::default(), TeamSet::default());
-        let mut queues = Vec::new();
-        for team in &rule.publishers {
-            publishers.insert(self.id_for(rule, team)?);
-        }
-        for Subscriber { team, queue } in &rule.subscribers {
-            let team = self.id_for(rule, team)?;
-            subscribers.insert(team);
-            queues.extend(queue.clone().map(|queue| (team, queue)));
-        }
-        for team in publishers.union(subscribers).iter() {
+        let publishers = self.parties(rule, &rule.publishers)?;
+        let subscribers = self.parties(rule, &rule.subscribers)?;
+        for team in publishers.teams.union(subscribers.teams).iter() {
             if let Some(rules) = self.rules_of_team.get_mut(usize::from(team.0)) {
+                rules.push(id);
+            }
+        }
+        for agent in publishers.agents.iter().chain(&subscribers.agents) {
+            let rules = self.rules_of_agent.entry(agent.clone()).or_default();
+            // An agent on both sides of a rule is one agent with one rule.
+            if rules.last() != Some(&id) {
                 rules.push(id);
             }
         }
@@ -268,18 +300,35 @@ impl CompiledPolicy {
             publishers,
             subscribers,
             labels: rule.labels,
-            default: rule.default,
+            default_label: rule.default_label,
             kind: rule.kind,
             rate: rule.rate,
             max_bytes: usize::try_from(rule.max_bytes).unwrap_or(usize::MAX),
-            queues,
         });
         Ok(())
     }
 
-    fn id_for(&self, rule: &Rule, team: &Name) -> Result<TeamId, CompileError> {
-        let unknown = || CompileError::UnknownTeam { rule: rule.name.clone(), team: team.clone() };
-        self.team_ids.get(team.as_str()).copied().ok_or_else(unknown)
+    fn parties(&self, rule: &Rule, parties: &[Party]) -> Result<Parties, CompileError> {
+        let mut teams = TeamSet::default();
+        let (mut agents, mut queues) = (Vec::new(), Vec::with_capacity(parties.len()));
+        for Party { who, queue } in parties {
+            let who = match who {
+                Who::Team(name) => {
+                    let unknown =
+                        || CompileError::UnknownTeam { rule: rule.name.clone(), team: name.clone() };
+                    let team = self.team_ids.get(name.as_str()).copied().ok_or_else(unknown)?;
+                    teams.insert(team);
+                    CompiledWho::Team(team)
+                }
+                Who::Agent(name) => {
+                    agents.push(name.clone());
+                    CompiledWho::Agent(name.clone())
+                }
+            };
+            queues.push((who, queue.clone()));
+        }
+        agents.sort();
+        Ok(Parties { teams, agents: agents.into(), queues: queues.into() })
     }
 
     /// The version, which goes up with each policy.
@@ -294,22 +343,10 @@ impl CompiledPolicy {
         &self.digest
     }
 
-    /// Level names; the position is the number.
+    /// The signed tables: names of labels, status key, guards, limits.
     #[must_use]
-    pub fn levels(&self) -> &[Name] {
-        &self.levels
-    }
-
-    /// Compartment names; the position is the number.
-    #[must_use]
-    pub fn compartments(&self) -> &[Name] {
-        &self.compartments
-    }
-
-    /// Integrity rank names; the position is the number.
-    #[must_use]
-    pub fn integrity(&self) -> &[Name] {
-        &self.integrity
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// Every team, in policy order.
@@ -342,10 +379,15 @@ impl CompiledPolicy {
         self.team(*self.team_ids.get(name)?)
     }
 
-    /// The rules that name the team, in policy order.
-    pub fn rules_of(&self, team: TeamId) -> impl Iterator<Item = &CompiledRule> {
-        let ids = self.rules_of_team.get(usize::from(team.0)).into_iter().flatten();
-        ids.filter_map(|id| self.rules.get(usize::from(id.0)))
+    /// The rules that name `who` or its team on either side, in policy order.
+    #[must_use]
+    pub fn rules_naming(&self, who: &Principal) -> Vec<&CompiledRule> {
+        let team = self.rules_of_team.get(usize::from(who.team().0));
+        let agent = self.rules_of_agent.get(who.agent());
+        let mut ids: Vec<RuleId> = team.into_iter().chain(agent).flatten().copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().filter_map(|id| self.rules.get(usize::from(id.0))).collect()
     }
 
     /// The rules whose pattern matches the literal `subject`, in policy order.
@@ -376,11 +418,12 @@ impl CompiledPolicy {
     }
 }
 
-fn declared(parts: &Parts<'_>) -> Option<LabelRange> {
+/// The range of labels whose every number has a name; none if there are no levels or no ranks.
+fn declared(tables: &Tables) -> Option<LabelRange> {
     let last = |names: &[Name]| u8::try_from(names.len().checked_sub(1)?).ok();
-    let level = last(parts.levels)?.try_into().ok()?;
-    let integrity = last(parts.integrity)?.try_into().ok()?;
-    let compartments = match parts.compartments.len() {
+    let level = last(&tables.levels)?.try_into().ok()?;
+    let integrity = last(&tables.integrity)?.try_into().ok()?;
+    let compartments = match tables.compartments.len() {
         0 => 0,
         n => u64::MAX >> 64_usize.checked_sub(n)?,
     };

@@ -17,7 +17,8 @@ use super::compile::{CompiledPolicy, CompiledRule, TeamId};
 /// decision about it is `old_policy`, because its clearance may have shrunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    name: AgentToken,
+    token: AgentToken,
+    agent: Name,
     team: TeamId,
     clearance: Clearance,
     integrity_ceiling: Integrity,
@@ -27,8 +28,14 @@ pub struct Principal {
 impl Principal {
     /// The agent, as subjects name it.
     #[must_use]
-    pub const fn name(&self) -> &AgentToken {
-        &self.name
+    pub const fn token(&self) -> &AgentToken {
+        &self.token
+    }
+
+    /// Its name in the credential, which rules may name.
+    #[must_use]
+    pub const fn agent(&self) -> &Name {
+        &self.agent
     }
 
     /// The team's number in the policy that made this.
@@ -71,10 +78,11 @@ impl CompiledPolicy {
     pub fn principal(&self, claims: &Claims) -> Result<Principal, Reason> {
         let team = self.team_named(claims.team.as_str()).ok_or(Reason::UnknownTeam)?;
         Ok(Principal {
-            name: claims.token(),
+            token: claims.token(),
+            agent: claims.name.clone(),
             team: team.id,
             clearance: claims.clearance.meet(team.clearance),
-            integrity_ceiling: claims.integrity_ceiling.min(team.integrity),
+            integrity_ceiling: claims.integrity_ceiling.min(team.integrity_ceiling),
             policy: *self.digest(),
         })
     }
@@ -101,7 +109,7 @@ impl CompiledPolicy {
         size: usize,
     ) -> Result<&CompiledRule, Reason> {
         let rule = self.rule_for(who, rule)?;
-        if !rule.publishers.contains(who.team) {
+        if !rule.publishers.names(who) {
             return Err(Reason::NotPublisher);
         }
         self.write(who, rule, subject, label, size)
@@ -124,7 +132,7 @@ impl CompiledPolicy {
         if !rule.is_request() {
             return Err(Reason::WrongPattern);
         }
-        if !rule.subscribers.contains(who.team) {
+        if !rule.subscribers.names(who) {
             return Err(Reason::NotSubscriber);
         }
         self.write(who, rule, subject, label, size)
@@ -145,7 +153,7 @@ impl CompiledPolicy {
         queue: Option<&str>,
     ) -> Result<&CompiledRule, Reason> {
         let rule = self.rule_for(who, rule)?;
-        if !rule.subscribers.contains(who.team) || rule.queue_of(who.team).map(Name::as_str) != queue {
+        if !rule.subscribers.names(who) || rule.subscribers.queue_of(who).map(Name::as_str) != queue {
             return Err(Reason::NotSubscriber);
         }
         if !rule.pattern.covers(pattern) {
@@ -165,31 +173,45 @@ impl CompiledPolicy {
     /// `above_clearance`.
     pub fn may_receive(&self, who: &Principal, rule: &str, label: Label) -> Result<&CompiledRule, Reason> {
         let rule = self.rule_for(who, rule)?;
-        let reads =
-            rule.subscribers.contains(who.team) || (rule.is_request() && rule.publishers.contains(who.team));
-        if !reads {
+        if !rule.reads(who) {
             return Err(Reason::NotSubscriber);
         }
         self.label(who, rule, label)?;
         Ok(rule)
     }
 
-    /// The teams that may read under `rule`; none if there is no such rule.
-    pub fn readers_of(&self, rule: &str) -> impl Iterator<Item = &super::compile::CompiledTeam> {
-        self.rule(rule).into_iter().flat_map(|rule| rule.readers().iter()).filter_map(|team| self.team(team))
+    /// Those of `agents` that may be given keys under `rule`; none if there is no such rule. Whether for
+    /// every label is another question: [`may_receive`](Self::may_receive).
+    pub fn readers_of<'a>(
+        &self,
+        rule: &str,
+        agents: impl IntoIterator<Item = &'a Principal>,
+    ) -> impl Iterator<Item = &'a Principal> {
+        let rule = self.rule(rule);
+        agents.into_iter().filter(move |who| {
+            rule.is_some_and(|rule| {
+                self.knows(who) && rule.reads(who) && who.clearance.covers(rule.labels.low)
+            })
+        })
     }
 
-    /// What each rule that names the team of `who` lets it do, in policy order. Rules above the agent's
+    /// What each rule that names `who` or its team lets it do, in policy order. Rules above the agent's
     /// own clearance are left out: its credential may have less than its team.
-    pub fn rules_for<'p>(&'p self, who: &Principal) -> impl Iterator<Item = Part<'p>> {
-        let (team, clearance, current) = (who.team, who.clearance, self.knows(who));
-        let rules = self.rules_of(team).filter(move |rule| current && clearance.covers(rule.labels.low));
-        rules.map(move |rule| Part {
-            rule,
-            publishes: rule.publishers.contains(team),
-            subscribes: rule.subscribers.contains(team),
-            queue: rule.queue_of(team),
-        })
+    #[must_use]
+    pub fn rules_for(&self, who: &Principal) -> Vec<Part<'_>> {
+        if !self.knows(who) {
+            return Vec::new();
+        }
+        let rules = self.rules_naming(who).into_iter();
+        let rules = rules.filter(|rule| who.clearance.covers(rule.labels.low));
+        rules
+            .map(|rule| Part {
+                rule,
+                publishes: rule.publishers.names(who),
+                subscribes: rule.subscribers.names(who),
+                queue: rule.subscribers.queue_of(who),
+            })
+            .collect()
     }
 
     fn rule_for(&self, who: &Principal, rule: &str) -> Result<&CompiledRule, Reason> {

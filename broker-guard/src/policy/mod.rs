@@ -9,6 +9,7 @@
 //!
 //! Nothing here reads a clock or does IO.
 
+pub mod bundle;
 pub mod compile;
 pub mod decide;
 pub mod diagnostic;

@@ -299,7 +299,8 @@ impl<'t> Fields<'t> {
                 ),
             }
         }
-        Some(At::new(parties, value.span()))
+        // Faulty items were reported; that the list is empty without them is no news.
+        (items.is_empty() || !parties.is_empty()).then(|| At::new(parties, value.span()))
     }
 
     /// Reports each of `keys` that is not there.

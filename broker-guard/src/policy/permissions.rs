@@ -7,19 +7,19 @@
 //! - *The wildcards of the subject asked for are matched as text*, so a grant of `a.*` lets `SUB a.>` in
 //!   and everything below flows. A deny of `a.*.>` makes the server filter those deliveries.
 //!
-//! The last two denies would also cut into other grants of the same team; `check` refuses policies where
-//! they would.
+//! The last two denies would also cut into other grants of the same agent. `check` refuses policies where
+//! they would for a team; for agents that rules name by themselves it is found here.
 
 use std::collections::BTreeSet;
 
 use sealbus_envelope::identity::SessionId;
 use sealbus_envelope::label::Level;
-use sealbus_envelope::name::AgentToken;
-use sealbus_envelope::subject::{Partition, WireSubjects};
+use sealbus_envelope::name::{AgentToken, Name};
+use sealbus_envelope::subject::{Partition, Pattern, WireSubjects};
 use serde::Serialize;
 
 use super::compile::CompiledPolicy;
-use super::decide::Principal;
+use super::decide::{Part, Principal};
 
 /// Most bytes of permission subjects: in a JWT they grow by a third, and an answer to the auth callout
 /// above the server's payload limit looks like a refusal.
@@ -38,6 +38,19 @@ pub enum PermissionsError {
         agent: AgentToken,
         /// Size of all subjects together.
         bytes: usize,
+    },
+    /// Two grants cannot be told apart in a permission list.
+    #[error(
+        "`{agent}` reads rules `{first}` and `{second}`, whose subjects overlap in a way that NATS permissions cannot \
+         hold apart: use the same queue group in both, and end no pattern in `*` above the other"
+    )]
+    Conflict {
+        /// The agent.
+        agent: AgentToken,
+        /// One rule.
+        first: Name,
+        /// The other.
+        second: Name,
     },
 }
 
@@ -91,19 +104,21 @@ impl Permissions {
     /// Exactly what `who` needs in one session under `policy`, on the subjects of `wire`.
     ///
     /// # Errors
-    /// [`PermissionsError::TooLarge`].
+    /// [`PermissionsError`].
     pub fn of_session(
         policy: &CompiledPolicy,
         who: &Principal,
         session: &SessionId,
         wire: &WireSubjects,
     ) -> Result<Self, PermissionsError> {
-        let agent = who.name();
+        let agent = who.token();
         let mut publish = BTreeSet::from([wire.control(agent, session, "*")]);
         let mut subscribe =
             BTreeSet::from([wire.session_box(agent, session, ">"), wire.heartbeat(Partition::of(agent))]);
         let mut deny = BTreeSet::new();
-        for part in policy.rules_for(who) {
+        let parts = policy.rules_for(who);
+        conflicts(who, &parts)?;
+        for part in &parts {
             let pattern = part.rule.pattern.as_str();
             if part.publishes || part.rule.is_request() {
                 publish.insert(wire.ingress(agent, pattern));
@@ -111,8 +126,7 @@ impl Permissions {
             if !part.subscribes || part.rule.is_request() {
                 continue;
             }
-            let top = part.rule.labels.high.level.min(who.clearance().level);
-            for level in levels(part.rule.labels.low.level, top) {
+            for level in levels(part, who) {
                 let subject = wire.delivery(level, pattern);
                 if subject.ends_with(".*") {
                     deny.insert(format!("{subject}.>"));
@@ -157,6 +171,38 @@ impl Permissions {
     }
 }
 
-fn levels(low: Level, top: Level) -> impl Iterator<Item = Level> {
-    (low.number()..=top.number()).filter_map(|n| Level::new(n).ok())
+/// The levels on which `who` is delivered what `part` lets it read.
+fn levels(part: &Part<'_>, who: &Principal) -> impl Iterator<Item = Level> + use<> {
+    let (low, high) = (part.rule.labels.low.level, part.rule.labels.high.level);
+    (low.number()..=high.min(who.clearance().level).number()).filter_map(|n| Level::new(n).ok())
+}
+
+fn conflicts(who: &Principal, parts: &[Part<'_>]) -> Result<(), PermissionsError> {
+    // Without rules that name the agent itself, `check` has already looked.
+    let named = |part: &Part<'_>| part.rule.subscribers.agents().contains(who.agent());
+    if !parts.iter().any(named) {
+        return Ok(());
+    }
+    let reading: Vec<_> = parts.iter().filter(|part| part.subscribes && !part.rule.is_request()).collect();
+    for a in &reading {
+        for b in reading.iter().filter(|b| b.rule.id != a.rule.id) {
+            let (first, second) = (&a.rule.pattern, &b.rule.pattern);
+            let groups = a.queue.is_none() && b.queue.is_some() && first.overlaps(second);
+            let star = || below_star(first).is_some_and(|below| below.overlaps(second));
+            if (groups || star()) && levels(a, who).any(|level| levels(b, who).any(|other| other == level)) {
+                return Err(PermissionsError::Conflict {
+                    agent: who.token().clone(),
+                    first: a.rule.name.clone(),
+                    second: b.rule.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What nats-server lets in beyond a pattern that ends in `*`.
+fn below_star(pattern: &Pattern) -> Option<Pattern> {
+    let text = pattern.as_str();
+    if text == "*" || text.ends_with(".*") { Pattern::parse(&format!("{text}.>")).ok() } else { None }
 }

@@ -14,7 +14,8 @@ use super::trie::SubjectTrie;
 
 /// Reports what cannot work. Looks only at what could be resolved.
 pub(crate) fn check(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
-    let teams: HashMap<&str, &Team> = policy.teams.iter().map(|team| (team.record.name.as_str(), &team.record)).collect();
+    let teams: HashMap<&str, &Team> =
+        policy.teams.iter().map(|team| (team.record.name.as_str(), &team.record)).collect();
     let raw_rules: HashMap<&str, &RawRule> =
         raw.rules.iter().map(|(name, rule)| (name.value.as_str(), rule)).collect();
     zones(policy, raw, findings);
@@ -248,7 +249,7 @@ fn unused(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
             .into_iter()
             .flatten()
             .flat_map(|list| &list.value)
-            .map(|party| party.team.value.clone())
+            .map(|party| party.name.value.clone())
             .collect()
     };
     let used: HashSet<String> = raw.rules.iter().flat_map(|(_, rule)| parties(rule)).collect();

@@ -16,7 +16,8 @@ use super::diagnostic::{Code, Finding, Findings, nearest};
 use super::enforced;
 use super::model::{
     DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, FlowGrant,
-    MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, TaintScope, Team, Zone,
+    MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, TaintScope, Team,
+    Zone,
 };
 use super::source::{
     At, Names, RawClearance, RawGrant, RawLabel, RawParty, RawPolicy, RawRange, RawRate, RawRule, RawSpan,
@@ -130,7 +131,7 @@ fn short_list(names: &[&str]) -> String {
 fn checked_name(what: &str, name: &At<String>, findings: &mut Findings) -> Option<Name> {
     let checked = Name::parse(&name.value).ok();
     if checked.is_none() {
-        let message = format!("`{}` cannot be the name of a {what}", name.value);
+        let message = format!("invalid {what} name `{}`", name.value);
         findings.push(
             Finding::error(Code::InvalidName, message, name.span.clone(), "not a name")
                 .help("begin with a lower-case letter; then up to 47 lower-case letters, digits and `-`"),
@@ -341,10 +342,10 @@ impl Resolver<'_> {
     fn parties(&mut self, key: &str, list: &At<Vec<RawParty>>) -> Option<Vec<Party>> {
         if list.value.is_empty() {
             let message = format!("`{key}` is empty");
-            self.findings.push(
-                Finding::error(Code::EmptyList, message, list.span.clone(), "no team here")
-                    .help("name at least one team, or remove the rule: a rule nobody can use allows nothing"),
-            );
+            self.findings
+                .push(Finding::error(Code::EmptyList, message, list.span.clone(), "no team here").help(
+                    "name at least one team, or remove the rule: a rule nobody can use allows nothing",
+                ));
             return None;
         }
         if list.value.len() > MAX_PARTIES {

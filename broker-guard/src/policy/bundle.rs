@@ -1,0 +1,93 @@
+//! From a checked policy to the records that the policy keys sign, and back to what a guard enforces.
+
+use sealbus_envelope::identity::{PublicKey, Roots, SigningKey};
+use sealbus_envelope::policy::{Bundle, Rule, Tables};
+use sealbus_envelope::reason::Refused;
+use sealbus_envelope::time::Millis;
+
+use super::compile::{CompileError, CompiledPolicy};
+use super::model::Policy;
+
+/// Why a bundle is not put into force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// Not a bundle of this bus, or not signed by the quorum.
+    #[error("the policy bundle is refused: {0}")]
+    Refused(#[from] Refused),
+    /// Signed, but its records make no policy.
+    #[error("the policy bundle is signed but unusable: {0}")]
+    Unusable(#[from] CompileError),
+    /// Older than what is in force: somebody serves an old policy.
+    #[error(
+        "the policy bundle has version {offered}, and version {in_force} is in force: sign it again with a higher version"
+    )]
+    RolledBack {
+        /// The version offered.
+        offered: u64,
+        /// The version in force.
+        in_force: u64,
+    },
+}
+
+/// The keys that a bundle names besides what is in the policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceKeys {
+    /// Signs status statements.
+    pub status: PublicKey,
+    /// Guards that may admit.
+    pub guards: Vec<PublicKey>,
+}
+
+/// The records of `policy`: the tables and the rules, as they are signed.
+#[must_use]
+pub fn records(policy: &Policy, keys: &ServiceKeys, roots: &Roots) -> (Tables, Vec<Rule>) {
+    let mut teams: Vec<_> = policy.teams.iter().map(|team| team.record.clone()).collect();
+    teams.sort_by(|a, b| a.name.cmp(&b.name));
+    let tables = Tables {
+        bus: roots.bus(),
+        levels: policy.levels.clone(),
+        compartments: policy.compartments.clone(),
+        integrity: policy.integrity.clone(),
+        teams,
+        status_key: keys.status.clone(),
+        guards: keys.guards.clone(),
+        freshness_ms: policy.freshness_ms,
+        max_readers: policy.max_readers,
+    };
+    (tables, policy.rules.iter().map(|rule| rule.record.clone()).collect())
+}
+
+/// Signs `policy` as `version` with the policy keys at hand, which must make the quorum of `roots`.
+///
+/// # Errors
+/// [`BundleError::Refused`] if the keys are too few or not policy keys, [`BundleError::Unusable`] never for
+/// a policy that `check` accepted.
+pub fn sign(
+    policy: &Policy,
+    keys: &ServiceKeys,
+    version: u64,
+    issued: Millis,
+    signers: &[&SigningKey],
+    roots: &Roots,
+) -> Result<Bundle, BundleError> {
+    let (tables, rules) = records(policy, keys, roots);
+    let bundle = Bundle::sign(tables, rules, version, issued, signers, roots)?;
+    CompiledPolicy::compile(&bundle)?;
+    Ok(bundle)
+}
+
+/// Verifies the bytes of a bundle against `roots` and compiles its records. `in_force` is the version in
+/// force, 0 if there is none; the same version again is accepted, a lower one never.
+///
+/// # Errors
+/// [`BundleError`].
+pub fn load(bytes: &[u8], roots: &Roots, in_force: u64) -> Result<(Bundle, CompiledPolicy), BundleError> {
+    let bundle = Bundle::verify(bytes, roots)?;
+    let offered = bundle.head().fields().version;
+    if offered < in_force {
+        return Err(BundleError::RolledBack { offered, in_force });
+    }
+    let compiled = CompiledPolicy::compile(&bundle)?;
+    Ok((bundle, compiled))
+}
