@@ -305,7 +305,7 @@ impl Attempt {
             let rule = &world.rules[self.rule];
             self.subject = rule.pattern.replace('*', "b").replace('>', "b.c");
             // Either end of the range in secrecy, with the rank as drawn.
-            let end = if self.at.level % 2 == 0 { &rule.low } else { &rule.high };
+            let end = if self.at.level.is_multiple_of(2) { &rule.low } else { &rule.high };
             self.at = PlainLabel { rank: self.at.rank, ..end.clone() };
         }
         self

@@ -2,5 +2,6 @@
 //! says exactly what a test wants said.
 
 pub mod callout;
+pub mod random;
 pub mod raw;
 pub mod server;

@@ -1,17 +1,20 @@
-//! The policy's wildcard functions against nats-server's own decisions.
+//! The policy's wildcards against nats-server's own decisions.
 //!
-//! The guard grants patterns and the server enforces them; were the two to read a wildcard differently,
-//! the policy would say one thing and the bus do another. Each run draws new random cases; a failure
-//! prints the seed, and `SEALBUS_SEED=…` repeats it.
-
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+//! The guard grants patterns and the server enforces them; were the two to read a wildcard differently, the
+//! policy would say one thing and the bus do another. Each run draws new random cases; a failure prints the
+//! seed, and `SEALBUS_SEED=…` repeats it.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 
+use nkeys::KeyPair;
 use sealbus_envelope::subject::Pattern;
+use sealbus_tests::{
+    callout::{Answer, Callout, User},
+    random::Random,
+    raw::{RawClient, session},
+    server::{ServerSpec, TestServer},
+};
 
 fn matches(pattern: &str, text: &str) -> bool {
     Pattern::parse(pattern).unwrap().matches_str(text)
@@ -21,212 +24,84 @@ fn covers(wide: &str, narrow: &str) -> bool {
     Pattern::parse(wide).unwrap().covers(&Pattern::parse(narrow).unwrap())
 }
 
-/// xorshift64*: random enough to draw test cases, and repeatable.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let seed =
-            std::env::var("SEALBUS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-                let mut bytes = [0; 8];
-                getrandom::fill(&mut bytes).unwrap();
-                u64::from_le_bytes(bytes) | 1
-            });
-        println!("SEALBUS_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33).unwrap() % n
-    }
-
-    fn tokens(&mut self, from: &[&str], last: &[&str]) -> String {
-        let mut tokens: Vec<&str> = (0..self.below(4)).map(|_| from[self.below(from.len())]).collect();
-        tokens.push(last[self.below(last.len())]);
-        tokens.join(".")
-    }
-
-    fn subject(&mut self) -> String {
-        self.tokens(&["a", "b", "ab"], &["a", "b", "ab"])
-    }
-
-    fn pattern(&mut self) -> String {
-        self.tokens(&["a", "b", "ab", "*", "*"], &["a", "b", "*", ">"])
-    }
+fn tokens(random: &mut Random, from: &[&str], last: &[&str]) -> String {
+    let mut tokens: Vec<&str> = (0..random.below(4)).map(|_| *random.pick(from)).collect();
+    let last: &str = random.pick::<&str>(last);
+    tokens.push(last);
+    tokens.join(".")
 }
 
-/// A nats-server of its own, killed on drop.
-struct Server {
-    child: Child,
-    address: String,
-    _files: tempfile::TempDir,
+fn subject(random: &mut Random) -> String {
+    tokens(random, &["a", "b", "ab"], &["a", "b", "ab"])
 }
 
-impl Server {
-    fn start(config: &str) -> Self {
-        let binary = std::env::var("NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
-        let files = tempfile::tempdir().unwrap();
-        let path = files.path().join("nats.conf");
-        std::fs::write(&path, format!("listen: \"127.0.0.1:-1\"\n{config}")).unwrap();
-        let mut child = Command::new(binary)
-            .arg("-c")
-            .arg(path)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start nats-server, set NATS_SERVER to it: {error}"));
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let mut log = Vec::new();
-        let mut address = None;
-        for line in lines.by_ref() {
-            if let Some((_, rest)) = line.split_once("Listening for client connections on ") {
-                address = Some(rest.trim().to_owned());
-            }
-            let ready = line.contains("Server is ready");
-            log.push(line);
-            if ready {
-                break;
-            }
-        }
-        let address = address.unwrap_or_else(|| panic!("nats-server did not start: {log:#?}"));
-        // The pipe must stay open and empty or the server would block on its log.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, _files: files }
-    }
+fn pattern(random: &mut Random) -> String {
+    tokens(random, &["a", "b", "ab", "*", "*"], &["a", "b", "*", ">"])
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A server where the token `n` is granted the `n`th list, to publish and to subscribe.
+async fn granting(lists: Vec<Vec<String>>) -> (TestServer, Callout) {
+    let server = TestServer::start(ServerSpec::default()).await;
+    let callout = Callout::start(&server, move |request| {
+        let list = &lists[request.token().parse::<usize>().unwrap()];
+        Answer::Admit(User { publish: list.clone(), subscribe: list.clone(), ..User::default() })
+    })
+    .await;
+    (server, callout)
 }
 
-/// What the server said up to its answer to our PING.
-#[derive(Default)]
-struct Heard {
-    /// (subscription id, subject) of each delivery.
-    messages: BTreeSet<(usize, String)>,
-    /// Subjects named in permission violations.
-    refused: BTreeSet<String>,
+async fn connect(server: &TestServer, n: usize) -> RawClient {
+    RawClient::connect(&server.address(), session(&n.to_string(), &KeyPair::new_user())).await.unwrap()
 }
 
-/// The NATS protocol by hand: a client library reports violations late and elsewhere.
-struct Wire {
-    reader: BufReader<TcpStream>,
-    writer: TcpStream,
-}
-
-impl Wire {
-    fn connect(server: &Server, user: &str) -> Self {
-        let writer = TcpStream::connect(&server.address).unwrap();
-        let mut reader = BufReader::new(writer.try_clone().unwrap());
-        let mut info = String::new();
-        reader.read_line(&mut info).unwrap();
-        let mut wire = Self { reader, writer };
-        wire.send(&format!(
-            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"user\":\"{user}\",\"pass\":\"p\"}}\r\n"
-        ));
-        wire
-    }
-
-    fn send(&mut self, text: &str) {
-        self.writer.write_all(text.as_bytes()).unwrap();
-    }
-
-    fn settle(&mut self) -> Heard {
-        self.send("PING\r\n");
-        let mut heard = Heard::default();
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.reader.read_line(&mut line).unwrap(), 0, "the server hung up");
-            let words: Vec<&str> = line.split_whitespace().collect();
-            match words.as_slice() {
-                ["PONG"] => return heard,
-                ["PING"] => self.send("PONG\r\n"),
-                ["MSG", subject, id, size] => {
-                    heard.messages.insert((id.parse().unwrap(), (*subject).to_owned()));
-                    let mut payload = vec![0; size.parse::<usize>().unwrap() + 2];
-                    self.reader.read_exact(&mut payload).unwrap();
-                }
-                ["-ERR", ..] if line.contains("Permissions Violation") => {
-                    heard.refused.insert(line.split('"').nth(1).unwrap().to_owned());
-                }
-                _ => panic!("unexpected line: {line}"),
-            }
-        }
-    }
-}
-
-#[test]
-fn the_server_delivers_exactly_what_a_pattern_matches() {
+#[tokio::test]
+async fn the_server_delivers_exactly_what_a_pattern_matches() {
     let mut random = Random::new();
-    let patterns: Vec<String> = (0..250).map(|_| random.pattern()).collect();
-    let subjects: BTreeSet<String> = (0..250).map(|_| random.subject()).collect();
-    let server = Server::start("max_subs: 0");
-    let mut wire = Wire::connect(&server, "any");
-    for (id, pattern) in patterns.iter().enumerate() {
-        wire.send(&format!("SUB {pattern} {id}\r\n"));
+    let patterns: Vec<String> = (0..250).map(|_| pattern(&mut random)).collect();
+    let subjects: BTreeSet<String> = (0..250).map(|_| subject(&mut random)).collect();
+    let (server, _callout) = granting(vec![vec![">".to_owned()]]).await;
+    let mut client = connect(&server, 0).await;
+    let mut subscriptions = Vec::new();
+    for pattern in &patterns {
+        subscriptions.push((client.subscribe(pattern, None).await.unwrap(), pattern));
     }
-    wire.settle();
     for subject in &subjects {
-        wire.send(&format!("PUB {subject} 0\r\n\r\n"));
-        let heard = wire.settle();
-        for (id, pattern) in patterns.iter().enumerate() {
-            let delivered = heard.messages.contains(&(id, subject.clone()));
+        client.publish(subject, "").await.unwrap();
+        let arrived: BTreeSet<u64> =
+            client.arrived().await.unwrap().iter().map(|message| message.sid).collect();
+        for (sid, pattern) in &subscriptions {
+            let delivered = arrived.contains(sid);
             assert_eq!(matches(pattern, subject), delivered, "pattern {pattern}, subject {subject}");
         }
     }
 }
 
-#[test]
-fn the_server_grants_what_an_allowed_pattern_covers_and_one_known_thing_more() {
-    const USERS: usize = 12;
+#[tokio::test]
+async fn the_server_grants_what_an_allowed_pattern_covers_and_one_known_thing_more() {
     let mut random = Random::new();
-    let allowed: Vec<Vec<String>> =
-        (0..USERS).map(|_| (0..=random.below(3)).map(|_| random.pattern()).collect()).collect();
-    let users: Vec<String> = allowed
-        .iter()
-        .enumerate()
-        .map(|(n, list)| {
-            format!(
-                "{{ user: u{n}, password: p, permissions: {{ publish: {{ allow: {list:?} }}, subscribe: {{ allow: {list:?} }} }} }}"
-            )
-        })
-        .collect();
-    let server = Server::start(&format!("authorization {{ users: [ {} ] }}", users.join("\n")));
-    for (n, allowed) in allowed.iter().enumerate() {
-        let mut wire = Wire::connect(&server, &format!("u{n}"));
-        let patterns: BTreeSet<String> = (0..80).map(|_| random.pattern()).collect();
-        for (id, pattern) in patterns.iter().enumerate() {
-            wire.send(&format!("SUB {pattern} {id}\r\n"));
-        }
-        let refused = wire.settle().refused;
-        for pattern in &patterns {
-            let accepted = !refused.contains(pattern);
-            // nats-server takes the wildcards of the pattern asked for as text: `a.*` lets `a.>` in. The
-            // guard's permission lists close that gap with a deny; here we only pin it down exactly.
+    let lists: Vec<Vec<String>> =
+        (0..10).map(|_| (0..=random.below(3)).map(|_| pattern(&mut random)).collect()).collect();
+    let (server, _callout) = granting(lists.clone()).await;
+    for (n, allowed) in lists.iter().enumerate() {
+        let mut client = connect(&server, n).await;
+        let asked: BTreeSet<String> = (0..80).map(|_| pattern(&mut random)).collect();
+        for pattern in &asked {
+            let accepted = client.subscribe(pattern, None).await.is_ok();
+            // nats-server takes the wildcards of the pattern asked for as text, so a grant of `a.*` lets
+            // `a.>` in. The guard's permission lists close that gap; here it is pinned down exactly.
             let as_text = allowed.iter().any(|wide| matches(wide, pattern));
             let covered = allowed.iter().any(|wide| covers(wide, pattern));
-            let widened = allowed.iter().any(|wide| {
-                let (Some(wide), Some(asked)) = (wide.strip_suffix('*'), pattern.strip_suffix('>')) else {
-                    return false;
-                };
-                matches(&format!("{wide}*"), &format!("{asked}x"))
+            let widened = pattern.strip_suffix('>').is_some_and(|above| {
+                allowed.iter().any(|wide| wide.ends_with('*') && matches(wide, &format!("{above}x")))
             });
             assert_eq!(accepted, as_text, "allowed {allowed:?}, subscribe {pattern}");
             assert_eq!(accepted, covered || widened, "allowed {allowed:?}, subscribe {pattern}");
         }
-        let subjects: BTreeSet<String> = (0..80).map(|_| random.subject()).collect();
+        let subjects: BTreeSet<String> = (0..80).map(|_| subject(&mut random)).collect();
         for subject in &subjects {
-            wire.send(&format!("PUB {subject} 0\r\n\r\n"));
-        }
-        let refused = wire.settle().refused;
-        for subject in &subjects {
+            let accepted = client.publish(subject, "").await.is_ok();
             let granted = allowed.iter().any(|wide| matches(wide, subject));
-            assert_eq!(granted, !refused.contains(subject), "allowed {allowed:?}, publish {subject}");
+            assert_eq!(accepted, granted, "allowed {allowed:?}, publish {subject}");
         }
     }
 }
