@@ -43,20 +43,20 @@ const WHAT: &str = "envelope";
 
 /// Remembers roots whose signature was verified, so that the rest of a batch pays only hashes.
 ///
-/// A root counts as seen for one signer only. Revocation is looked up before, never remembered here.
+/// A root counts as seen for one signer and one purpose only. Revocation is looked up before, never remembered here.
 pub trait SeenRoots {
-    /// Whether this signer's signature on this root was verified before.
-    fn contains(&self, signer: &PublicKey, root: &SignedRoot) -> bool;
+    /// Whether this signer's signature on this root, for this purpose, was verified before.
+    fn contains(&self, signer: &PublicKey, purpose: Purpose, root: &SignedRoot) -> bool;
     /// Remembers that it was.
-    fn insert(&self, signer: &PublicKey, root: SignedRoot);
+    fn insert(&self, signer: &PublicKey, purpose: Purpose, root: SignedRoot);
 }
 
 /// Remembers nothing: every root is verified.
 impl SeenRoots for () {
-    fn contains(&self, _: &PublicKey, _: &SignedRoot) -> bool {
+    fn contains(&self, _: &PublicKey, _: Purpose, _: &SignedRoot) -> bool {
         false
     }
-    fn insert(&self, _: &PublicKey, _: SignedRoot) {}
+    fn insert(&self, _: &PublicKey, _: Purpose, _: SignedRoot) {}
 }
 
 /// A header and ciphertext that were sealed and wait for their batch to be signed.
@@ -213,19 +213,35 @@ impl<'a> Decoded<'a> {
         if claims.role != Role::Agent {
             return Err(Refused::new(Reason::WrongRole, "credential"));
         }
-        let digest = self.digest();
-        let root = self.proof.root(&digest)?;
-        let signer = certificate.session_key();
-        if !seen.contains(signer, &root) {
-            root.verify(signer, Purpose::Batch, certificate.id().as_bytes())?;
-            seen.insert(signer, root);
-        }
+        let digest = self.signed_by(certificate, seen)?;
         Ok(Verified {
             header: self.header,
             header_bytes: self.header_bytes,
             ciphertext: self.ciphertext,
             digest,
         })
+    }
+}
+
+impl Decoded<'_> {
+    /// Whether the session of `certificate` signed these bytes, whatever they claim; gives their digest.
+    /// Tells apart, of an envelope that contradicts itself, whether the contradiction is its signer's.
+    ///
+    /// # Errors
+    /// `bad_proof`, `bad_signature`.
+    pub fn signed_by(
+        &self,
+        certificate: &SessionCertificate,
+        seen: &impl SeenRoots,
+    ) -> Result<Hash, Refused> {
+        let digest = self.digest();
+        let root = self.proof.root(&digest)?;
+        let signer = certificate.session_key();
+        if !seen.contains(signer, Purpose::Batch, &root) {
+            root.verify(signer, Purpose::Batch, certificate.id().as_bytes())?;
+            seen.insert(signer, Purpose::Batch, root);
+        }
+        Ok(digest)
     }
 }
 
@@ -286,9 +302,9 @@ fn check_admission(
         return Err(Refused::new(Reason::BadAdmission, "admission.guard"));
     }
     let root = admission.signed_root(bus, digest)?;
-    if !seen.contains(guard, &root) {
+    if !seen.contains(guard, Purpose::Admission, &root) {
         admission::verify_root(&root, bus, guard)?;
-        seen.insert(guard, root);
+        seen.insert(guard, Purpose::Admission, root);
     }
     Ok(())
 }
