@@ -1,4 +1,6 @@
 //! The Sealbus guard.
 pub mod audit;
+pub mod config;
+pub mod keyfile;
 pub mod natsserver;
 pub mod policy;
