@@ -4,3 +4,5 @@ pub mod config;
 pub mod keyfile;
 pub mod natsserver;
 pub mod policy;
+pub mod quarantine;
+pub mod store;

@@ -1,0 +1,9 @@
+//! Taking an agent off the bus, and letting it back.
+//!
+//! [`evidence`] decides what counts against whom, [`state`] where an agent stands; both are pure. [`enforce`]
+//! makes it so: the state is durable before anything else happens, then the connections are cut, then the
+//! servers are asked whether it worked.
+
+// pub mod enforce;
+pub mod evidence;
+pub mod state;
