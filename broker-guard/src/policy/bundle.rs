@@ -1,11 +1,13 @@
 //! From a checked policy to the records that the policy keys sign, and back to what a guard enforces.
 
 use sealbus_envelope::identity::{PublicKey, Roots, SigningKey};
-use sealbus_envelope::policy::{Bundle, Rule, Tables};
+use sealbus_envelope::policy::{Bundle, Excerpt, ExcerptRule, Rule, Tables};
+use sealbus_envelope::proof::merkle::Tree;
 use sealbus_envelope::reason::Refused;
 use sealbus_envelope::time::Millis;
 
-use super::compile::{CompileError, CompiledPolicy};
+use super::compile::{CompileError, CompiledPolicy, CompiledRule};
+use super::decide::Principal;
 use super::model::Policy;
 
 /// Why a bundle is not put into force.
@@ -90,4 +92,45 @@ pub fn load(bytes: &[u8], roots: &Roots, in_force: u64) -> Result<(Bundle, Compi
     }
     let compiled = CompiledPolicy::compile(&bundle)?;
     Ok((bundle, compiled))
+}
+
+/// A bundle taken apart once, so that each client's excerpt costs only that client's rules.
+#[derive(Debug, Clone)]
+pub struct Excerpts {
+    head: Vec<u8>,
+    tables: Vec<u8>,
+    rules: Vec<Vec<u8>>,
+    tree: Tree,
+}
+
+impl Excerpts {
+    /// Encodes the records and builds the Merkle tree.
+    #[must_use]
+    pub fn new(bundle: &Bundle) -> Self {
+        let tables = bundle.tables().encode();
+        let rules: Vec<Vec<u8>> = bundle.rules().iter().map(Rule::encode).collect();
+        let tree = Tree::build(std::iter::once(tables.as_slice()).chain(rules.iter().map(Vec::as_slice)));
+        Self { head: bundle.head().as_bytes().to_vec(), tables, rules, tree }
+    }
+
+    /// The rules that name `who` or its team, each with its proof. `policy` is the same bundle, compiled.
+    #[must_use]
+    pub fn concerning(&self, policy: &CompiledPolicy, who: &Principal) -> Excerpt {
+        let rules = policy.rules_naming(who).into_iter().filter_map(|rule| self.rule(rule)).collect();
+        Excerpt {
+            head: self.head.clone(),
+            tables: self.tables.clone(),
+            tables_path: self.tree.path(0).unwrap_or_default(),
+            rules,
+        }
+    }
+
+    fn rule(&self, rule: &CompiledRule) -> Option<ExcerptRule> {
+        let place = usize::from(rule.id.number());
+        Some(ExcerptRule {
+            index: u32::try_from(place + 1).ok()?,
+            record: self.rules.get(place)?.clone(),
+            path: self.tree.path(place + 1)?,
+        })
+    }
 }
