@@ -11,6 +11,7 @@ pub mod label;
 pub mod name;
 pub mod policy;
 pub mod proof;
+pub mod reader;
 pub mod reason;
 pub mod subject;
 pub mod time;

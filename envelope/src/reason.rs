@@ -136,6 +136,7 @@ reasons! {
     Denied = "denied", "the proof of admission says that the guard denied it", "see the reason in the denial";
     BadAdmission = "bad_admission", "the proof of admission is malformed or does not verify", "publish through the guard";
     OldPolicy = "old_policy", "admitted under a policy version that was already replaced", "send again";
+    NewPolicy = "new_policy", "admitted under a policy version that the reader does not have yet", "fetch the policy in force, then read again";
     OldEpoch = "old_epoch", "admitted by a guard whose lease is over", "send again";
 
     // the service

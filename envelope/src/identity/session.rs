@@ -73,6 +73,7 @@ impl fmt::Debug for SessionId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionCertificate {
     bytes: Arc<[u8]>,
+    bus: BusId,
     id: SessionId,
     identity: PublicKey,
     session: PublicKey,
@@ -134,7 +135,7 @@ impl SessionCertificate {
         session.verify(Purpose::SessionPossession, body, &possession)?;
         identity.verify(Purpose::SessionCertificate, body, &signature)?;
         let id = SessionId(hash::hash(Context::Session, &[bytes]));
-        Ok(Self { bytes: bytes.into(), id, identity, session, validity })
+        Ok(Self { bytes: bytes.into(), bus, id, identity, session, validity })
     }
 
     /// Checks that the session is valid at `now`.
@@ -149,6 +150,12 @@ impl SessionCertificate {
         } else {
             Ok(())
         }
+    }
+
+    /// The bus it is good on.
+    #[must_use]
+    pub const fn bus(&self) -> BusId {
+        self.bus
     }
 
     /// Which session.

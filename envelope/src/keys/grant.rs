@@ -167,7 +167,7 @@ impl Grant {
     /// Checks that the session of `certificate` signed the grant.
     ///
     /// # Errors
-    /// `wrong_session`, `bad_proof`, `bad_signature`.
+    /// `wrong_bus`, `wrong_session`, `bad_proof`, `bad_signature`.
     pub fn verify(self, certificate: &SessionCertificate) -> Result<VerifiedGrant, Refused> {
         self.verify_seen(certificate, &())
     }
@@ -181,15 +181,18 @@ impl Grant {
         certificate: &SessionCertificate,
         seen: &impl SeenRoots,
     ) -> Result<VerifiedGrant, Refused> {
+        if self.scope.bus != certificate.bus() {
+            return Err(Refused::new(Reason::WrongBus, WHAT));
+        }
         if self.scope.session != certificate.id() {
             return Err(Refused::new(Reason::WrongSession, WHAT));
         }
         let digest = hash::hash(Context::Grant, &[&self.body]);
-        let root = self.proof.root(&digest)?;
+        let root = self.proof.root(Purpose::Grant, self.scope.session.as_bytes(), &digest)?;
         let signer = certificate.session_key();
-        if !seen.contains(signer, Purpose::Grant, &root) {
-            root.verify(signer, Purpose::Grant, self.scope.session.as_bytes())?;
-            seen.insert(signer, Purpose::Grant, root);
+        if !seen.contains(signer, &root) {
+            root.verify(signer)?;
+            seen.insert(signer, root);
         }
         Ok(VerifiedGrant(self))
     }

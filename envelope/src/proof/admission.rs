@@ -111,7 +111,7 @@ impl Admission {
     /// `bad_admission`.
     pub fn signed_root(&self, bus: BusId, envelope: &Hash) -> Result<SignedRoot, Refused> {
         self.proof
-            .root(&Self::leaf(bus, envelope, &self.decision))
+            .root(Purpose::Admission, bus.as_bytes(), &Self::leaf(bus, envelope, &self.decision))
             .map_err(|_| Refused::new(Reason::BadAdmission, WHAT))
     }
 
@@ -124,7 +124,7 @@ impl Admission {
         if self.guard != *guard.as_bytes() {
             return Err(bad);
         }
-        verify_root(&self.signed_root(bus, envelope)?, bus, guard)
+        verify_root(&self.signed_root(bus, envelope)?, guard)
     }
 
     /// Refuses any verdict but `admit`.
@@ -196,9 +196,8 @@ impl Admission {
 ///
 /// # Errors
 /// `bad_admission`.
-pub fn verify_root(root: &SignedRoot, bus: BusId, guard: &PublicKey) -> Result<(), Refused> {
-    root.verify(guard, Purpose::Admission, bus.as_bytes())
-        .map_err(|_| Refused::new(Reason::BadAdmission, WHAT))
+pub fn verify_root(root: &SignedRoot, guard: &PublicKey) -> Result<(), Refused> {
+    root.verify(guard).map_err(|_| Refused::new(Reason::BadAdmission, WHAT))
 }
 
 /// The guard signs decisions over envelopes, in batches of up to 256.

@@ -8,9 +8,10 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let key = SigningKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
 //! let digests = [[1; 32], [2; 32], [3; 32]];
-//! let proofs = batch::sign(&key, Purpose::Batch, b"session", &digests);
-//! let signed = proofs[1].root(&digests[1])?;
-//! signed.verify(key.public(), Purpose::Batch, b"session")?;
+//! let session = [7; 32];
+//! let proofs = batch::sign(&key, Purpose::Batch, &session, &digests);
+//! let signed = proofs[1].root(Purpose::Batch, &session, &digests[1])?;
+//! signed.verify(key.public())?;
 //! # Ok(())
 //! # }
 //! ```
@@ -44,14 +45,16 @@ pub struct BatchProof {
 }
 
 /// A root that a proof leads to: not yet verified, only computed.
+///
+/// It holds all that the signature covers. A cache of verified roots that left out purpose or scope would
+/// accept from one verifier what another, whose cache is cold, refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SignedRoot {
-    /// How many leaves.
-    pub size: u16,
-    /// The root.
-    pub root: Hash,
-    /// The signature to verify.
-    pub signature: Signature,
+    purpose: Purpose,
+    scope: [u8; 32],
+    size: u16,
+    root: Hash,
+    signature: Signature,
 }
 
 impl SignedRoot {
@@ -59,19 +62,19 @@ impl SignedRoot {
     ///
     /// # Errors
     /// `bad_signature`.
-    pub fn verify(&self, key: &PublicKey, purpose: Purpose, scope: &[u8]) -> Result<(), Refused> {
-        key.verify(purpose, &text(scope, self.size, &self.root), &self.signature)
+    pub fn verify(&self, key: &PublicKey) -> Result<(), Refused> {
+        key.verify(self.purpose, &text(&self.scope, self.size, &self.root), &self.signature)
     }
 }
 
 impl BatchProof {
-    /// The root that `digest` leads to along this proof.
+    /// The root that `digest` leads to along this proof, as a batch of this purpose and scope.
     ///
     /// # Errors
     /// `bad_proof`.
-    pub fn root(&self, digest: &Hash) -> Result<SignedRoot, Refused> {
+    pub fn root(&self, purpose: Purpose, scope: &[u8; 32], digest: &Hash) -> Result<SignedRoot, Refused> {
         let root = merkle::root_from_path(digest, u64::from(self.index), u64::from(self.size), &self.path)?;
-        Ok(SignedRoot { size: self.size, root, signature: self.signature })
+        Ok(SignedRoot { purpose, scope: *scope, size: self.size, root, signature: self.signature })
     }
 
     /// Reads a proof.
@@ -119,7 +122,7 @@ impl BatchProof {
 ///
 /// More than 256 digests are signed as several batches.
 #[must_use]
-pub fn sign(key: &SigningKey, purpose: Purpose, scope: &[u8], digests: &[Hash]) -> Vec<BatchProof> {
+pub fn sign(key: &SigningKey, purpose: Purpose, scope: &[u8; 32], digests: &[Hash]) -> Vec<BatchProof> {
     let mut proofs = Vec::with_capacity(digests.len());
     for chunk in digests.chunks(MAX_BATCH) {
         let tree = merkle::Tree::build(chunk.iter().map(|digest| digest.as_slice()));
@@ -135,7 +138,7 @@ pub fn sign(key: &SigningKey, purpose: Purpose, scope: &[u8], digests: &[Hash]) 
     proofs
 }
 
-fn text(scope: &[u8], size: u16, root: &Hash) -> Vec<u8> {
+fn text(scope: &[u8; 32], size: u16, root: &Hash) -> Vec<u8> {
     let mut w = Writer::with_capacity(scope.len() + 48);
     w.array(3).bin(scope).uint(size).bin(root);
     w.into_bytes()
@@ -154,16 +157,15 @@ mod tests {
         fn each_proof_of_a_batch_verifies_alone_and_for_its_digest_only(count in 1usize..600, pick: prop::sample::Index) {
             let key = SigningKey::from_seed(&[9; 32]);
             let digests: Vec<Hash> = (0..count).map(|n| { let mut d = [0; 32]; d[..8].copy_from_slice(&n.to_be_bytes()); d }).collect();
-            let proofs = sign(&key, Purpose::Batch, b"scope", &digests);
+            let proofs = sign(&key, Purpose::Batch, &[1; 32], &digests);
             let n = pick.index(count);
             let proof = BatchProof::decode(&proofs[n].encode()).unwrap();
             prop_assert_eq!(&proof, &proofs[n]);
-            let signed = proof.root(&digests[n]).unwrap();
-            prop_assert!(signed.verify(key.public(), Purpose::Batch, b"scope").is_ok());
-            prop_assert!(signed.verify(key.public(), Purpose::Batch, b"other").is_err());
-            prop_assert!(signed.verify(key.public(), Purpose::Grant, b"scope").is_err());
-            let other = proof.root(&[0xee; 32]).unwrap();
-            prop_assert!(other.verify(key.public(), Purpose::Batch, b"scope").is_err());
+            let verify = |purpose, scope, digest| proof.root(purpose, &scope, digest).unwrap().verify(key.public());
+            prop_assert!(verify(Purpose::Batch, [1; 32], &digests[n]).is_ok());
+            prop_assert!(verify(Purpose::Batch, [2; 32], &digests[n]).is_err());
+            prop_assert!(verify(Purpose::Grant, [1; 32], &digests[n]).is_err());
+            prop_assert!(verify(Purpose::Batch, [1; 32], &[0xee; 32]).is_err());
         }
     }
 }

@@ -43,20 +43,21 @@ const WHAT: &str = "envelope";
 
 /// Remembers roots whose signature was verified, so that the rest of a batch pays only hashes.
 ///
-/// A root counts as seen for one signer and one purpose only. Revocation is looked up before, never remembered here.
+/// A root counts as seen for one signer only, and itself holds purpose and scope, which belong in the key of
+/// a cache as well. Revocation is looked up before, never remembered here.
 pub trait SeenRoots {
-    /// Whether this signer's signature on this root, for this purpose, was verified before.
-    fn contains(&self, signer: &PublicKey, purpose: Purpose, root: &SignedRoot) -> bool;
+    /// Whether this signer's signature on this root was verified before.
+    fn contains(&self, signer: &PublicKey, root: &SignedRoot) -> bool;
     /// Remembers that it was.
-    fn insert(&self, signer: &PublicKey, purpose: Purpose, root: SignedRoot);
+    fn insert(&self, signer: &PublicKey, root: SignedRoot);
 }
 
 /// Remembers nothing: every root is verified.
 impl SeenRoots for () {
-    fn contains(&self, _: &PublicKey, _: Purpose, _: &SignedRoot) -> bool {
+    fn contains(&self, _: &PublicKey, _: &SignedRoot) -> bool {
         false
     }
-    fn insert(&self, _: &PublicKey, _: Purpose, _: SignedRoot) {}
+    fn insert(&self, _: &PublicKey, _: SignedRoot) {}
 }
 
 /// A header and ciphertext that were sealed and wait for their batch to be signed.
@@ -141,6 +142,7 @@ pub struct Decoded<'a> {
     header_bytes: &'a [u8],
     ciphertext: &'a [u8],
     proof: BatchProof,
+    digest: Hash,
 }
 
 impl<'a> Decoded<'a> {
@@ -165,7 +167,8 @@ impl<'a> Decoded<'a> {
             return Err(Refused::new(Reason::Truncated, "ciphertext"));
         }
         let header = Header::decode(header_bytes)?;
-        Ok(Self { header, header_bytes, ciphertext, proof })
+        let digest = envelope_digest(header_bytes, ciphertext);
+        Ok(Self { header, header_bytes, ciphertext, proof, digest })
     }
 
     /// What the envelope says of itself: a claim.
@@ -176,8 +179,8 @@ impl<'a> Decoded<'a> {
 
     /// The envelope's digest.
     #[must_use]
-    pub fn digest(&self) -> Hash {
-        envelope_digest(self.header_bytes, self.ciphertext)
+    pub const fn digest(&self) -> Hash {
+        self.digest
     }
 
     /// The same bytes again.
@@ -186,6 +189,29 @@ impl<'a> Decoded<'a> {
     /// Never for a decoded envelope.
     pub fn encode(&self) -> Result<Vec<u8>, Refused> {
         encode(self.header_bytes, self.ciphertext, &self.proof)
+    }
+
+    /// Checks that the header names the session of `certificate` and the agent of `credential`, and that
+    /// the two belong together: all that can be said of the sender before its signature is verified.
+    ///
+    /// # Errors
+    /// `wrong_bus`, `wrong_session`, `wrong_sender`, `wrong_role`.
+    pub fn check_sender(
+        &self,
+        certificate: &SessionCertificate,
+        credential: &Credential,
+    ) -> Result<(), Refused> {
+        let claims = credential.claims();
+        if self.header.bus != claims.bus || self.header.bus != certificate.bus() {
+            return Err(Refused::new(Reason::WrongBus, "header.bus"));
+        }
+        if self.header.session != certificate.id() {
+            return Err(Refused::new(Reason::WrongSession, "header.session"));
+        }
+        if *certificate.identity() != claims.identity || self.header.sender != credential.token().as_str() {
+            return Err(Refused::new(Reason::WrongSender, "header.sender"));
+        }
+        if claims.role == Role::Agent { Ok(()) } else { Err(Refused::new(Reason::WrongRole, "credential")) }
     }
 
     /// Checks that the session of `certificate`, which belongs to `credential`, signed exactly this.
@@ -200,19 +226,7 @@ impl<'a> Decoded<'a> {
         credential: &Credential,
         seen: &impl SeenRoots,
     ) -> Result<Verified<'a>, Refused> {
-        let claims = credential.claims();
-        if self.header.bus != claims.bus {
-            return Err(Refused::new(Reason::WrongBus, "header.bus"));
-        }
-        if self.header.session != certificate.id() {
-            return Err(Refused::new(Reason::WrongSession, "header.session"));
-        }
-        if *certificate.identity() != claims.identity || self.header.sender != credential.token().as_str() {
-            return Err(Refused::new(Reason::WrongSender, "header.sender"));
-        }
-        if claims.role != Role::Agent {
-            return Err(Refused::new(Reason::WrongRole, "credential"));
-        }
+        self.check_sender(certificate, credential)?;
         let digest = self.signed_by(certificate, seen)?;
         Ok(Verified {
             header: self.header,
@@ -234,14 +248,13 @@ impl Decoded<'_> {
         certificate: &SessionCertificate,
         seen: &impl SeenRoots,
     ) -> Result<Hash, Refused> {
-        let digest = self.digest();
-        let root = self.proof.root(&digest)?;
+        let root = self.proof.root(Purpose::Batch, certificate.id().as_bytes(), &self.digest)?;
         let signer = certificate.session_key();
-        if !seen.contains(signer, Purpose::Batch, &root) {
-            root.verify(signer, Purpose::Batch, certificate.id().as_bytes())?;
-            seen.insert(signer, Purpose::Batch, root);
+        if !seen.contains(signer, &root) {
+            root.verify(signer)?;
+            seen.insert(signer, root);
         }
-        Ok(digest)
+        Ok(self.digest)
     }
 }
 
@@ -278,35 +291,68 @@ impl<'a> Verified<'a> {
         guard: &Credential,
         seen: &impl SeenRoots,
     ) -> Result<Admitted<'a>, Refused> {
+        let proven = ProvenAdmission::prove(admission, self.header.bus, &self.digest, guard, seen)?;
+        self.admit_proven(&proven)
+    }
+
+    /// The same with an admission that was proven before.
+    ///
+    /// # Errors
+    /// `bad_admission` if it was proven for another envelope or bus.
+    pub fn admit_proven(self, proven: &ProvenAdmission) -> Result<Admitted<'a>, Refused> {
+        if proven.bus != self.header.bus || proven.digest != self.digest {
+            return Err(Refused::new(Reason::BadAdmission, "admission"));
+        }
+        Ok(Admitted { verified: self, decision: proven.decision })
+    }
+}
+
+/// Knowledge that a guard admitted the envelope with one digest. Only [`prove`](Self::prove) makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvenAdmission {
+    bus: BusId,
+    digest: Hash,
+    decision: Decision,
+}
+
+impl ProvenAdmission {
+    /// Checks that `guard` admitted the envelope with this digest. A reader does this before it looks at
+    /// what the sender says, so that only what a guard vouches for costs it more.
+    ///
+    /// # Errors
+    /// `wrong_role` if the credential is not a guard's; `wrong_bus`; `bad_admission`; `denied`.
+    pub fn prove(
+        admission: &Admission,
+        bus: BusId,
+        digest: &Hash,
+        guard: &Credential,
+        seen: &impl SeenRoots,
+    ) -> Result<Self, Refused> {
         let claims = guard.claims();
         if claims.role != Role::Guard {
             return Err(Refused::new(Reason::WrongRole, "guard credential"));
         }
-        if claims.bus != self.header.bus {
+        if claims.bus != bus {
             return Err(Refused::new(Reason::WrongBus, "guard credential"));
         }
-        check_admission(claims.bus, admission, &self.digest, &claims.identity, seen)?;
+        let key = &claims.identity;
+        if admission.guard != *key.as_bytes() {
+            return Err(Refused::new(Reason::BadAdmission, "admission.guard"));
+        }
+        let root = admission.signed_root(bus, digest)?;
+        if !seen.contains(key, &root) {
+            admission::verify_root(&root, key)?;
+            seen.insert(key, root);
+        }
         admission.check_admitted()?;
-        Ok(Admitted { verified: self, decision: admission.decision })
+        Ok(Self { bus, digest: *digest, decision: admission.decision })
     }
-}
 
-fn check_admission(
-    bus: BusId,
-    admission: &Admission,
-    digest: &Hash,
-    guard: &PublicKey,
-    seen: &impl SeenRoots,
-) -> Result<(), Refused> {
-    if admission.guard != *guard.as_bytes() {
-        return Err(Refused::new(Reason::BadAdmission, "admission.guard"));
+    /// What the guard decided.
+    #[must_use]
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
     }
-    let root = admission.signed_root(bus, digest)?;
-    if !seen.contains(guard, Purpose::Admission, &root) {
-        admission::verify_root(&root, bus, guard)?;
-        seen.insert(guard, Purpose::Admission, root);
-    }
-    Ok(())
 }
 
 /// An envelope that its sender signed and a guard admitted.
