@@ -6,6 +6,7 @@
 //! added at the end of a kind, with a default.
 //!
 //! ```
+//! use sealbus_envelope::time::Millis;
 //! use sealbus_guard::audit::entry::{Body, Entry, Order, Position};
 //! let body = Body::Order(Order {
 //!     order: "release".into(),
@@ -15,7 +16,7 @@
 //!     accepted: true,
 //!     reason: None,
 //! });
-//! let entry = Entry { time: 1_700_000_000_000, position: Position { epoch: 4, n: 12 }, body };
+//! let entry = Entry { time: Millis(1_700_000_000_000), position: Position { epoch: 4, n: 12 }, body };
 //! let bytes = entry.encode()?;
 //! assert_eq!(Entry::decode(&bytes)?, entry);
 //! assert!(entry.to_json()?.contains(r#""epoch":4,"n":12"#));
@@ -27,6 +28,7 @@ use std::fmt;
 use std::io::Cursor;
 
 use sealbus_envelope::label::Label;
+use sealbus_envelope::time::Millis;
 use serde::{Deserialize, Serialize};
 
 pub use super::hex::Hex;
@@ -76,7 +78,7 @@ impl fmt::Display for Position {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record<'a> {
     /// The guard's clock, unix milliseconds.
-    pub time: u64,
+    pub time: Millis,
     /// What happened.
     pub body: Body<'a>,
 }
@@ -85,7 +87,7 @@ pub struct Record<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry<'a> {
     /// The guard's clock, unix milliseconds. May step back; the position never does.
-    pub time: u64,
+    pub time: Millis,
     /// Where it stands.
     pub position: Position,
     /// What happened.
@@ -182,7 +184,7 @@ pub struct Admitted<'a> {
     /// The version of the policy that admitted it.
     pub policy_version: u64,
     /// The guard time in the proof of admission, unix milliseconds.
-    pub guard_time: u64,
+    pub guard_time: Millis,
     /// Whether the sender asked for a verdict after fsync.
     pub confirm: bool,
     /// In observe mode: the reason it would have been denied for.
@@ -370,12 +372,12 @@ impl Body<'_> {
 
 /// The array on disk.
 #[derive(Serialize)]
-struct Wire<'e, 'a>(u8, u64, u64, u64, &'e Body<'a>);
+struct Wire<'e, 'a>(u8, Millis, u64, u64, &'e Body<'a>);
 
 /// The object in JSON.
 #[derive(Serialize)]
 struct Json<'e, 'a> {
-    time: u64,
+    time: Millis,
     epoch: u64,
     n: u64,
     #[serde(flatten)]
@@ -396,7 +398,7 @@ struct Empty {}
 /// Writes one entry behind `out`, without allocating for the record.
 pub(crate) fn encode_into(
     out: &mut Vec<u8>,
-    time: u64,
+    time: Millis,
     position: Position,
     body: &Body<'_>,
 ) -> Result<(), EntryError> {
@@ -444,7 +446,7 @@ impl Entry<'static> {
             _ => {}
         }
         let mut reader = rmp_serde::Deserializer::new(Cursor::new(bytes));
-        let (version, time, epoch, n, body): (u8, u64, u64, u64, Body<'static>) =
+        let (version, time, epoch, n, body): (u8, Millis, u64, u64, Body<'static>) =
             Deserialize::deserialize(&mut reader).map_err(|error| EntryError::Form(error.to_string()))?;
         if version != VERSION {
             return Err(EntryError::Version(version));

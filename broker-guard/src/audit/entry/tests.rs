@@ -7,7 +7,7 @@ use super::*;
 
 fn admitted() -> Entry<'static> {
     Entry {
-        time: 1_700_000_000_123,
+        time: Millis(1_700_000_000_123),
         position: Position { epoch: 2, n: 9 },
         body: Body::Admitted(Admitted {
             digest: Hex([1; 32]),
@@ -19,7 +19,7 @@ fn admitted() -> Entry<'static> {
             label: Label::default(),
             parents: vec![Hex([4; 32])].into(),
             policy_version: 3,
-            guard_time: 1_700_000_000_120,
+            guard_time: Millis(1_700_000_000_120),
             confirm: true,
             observed: None,
         }),
@@ -93,7 +93,7 @@ fn stray_bytes_and_newer_versions_are_named() {
 
 proptest! {
     #[test]
-    fn what_is_encoded_decodes(body in bodies(), time: u64, epoch: u64, n: u64) {
+    fn what_is_encoded_decodes(body in bodies(), time in any::<u64>().prop_map(Millis), epoch: u64, n: u64) {
         let entry = Entry { time, position: Position { epoch, n }, body };
         let bytes = entry.encode().unwrap();
         prop_assert_eq!(&Entry::decode(&bytes).unwrap(), &entry);
