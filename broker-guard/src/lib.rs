@@ -1,8 +1,33 @@
-//! The Sealbus guard.
+//! The Sealbus guard: decides who may connect to a bus and which flows may happen, logs every decision, and
+//! takes anomalous publishers off the bus.
+//!
+//! | room | what it is | IO? |
+//! | --- | --- | --- |
+//! | [`policy`] | the policy file, compiled; decisions; permissions | no |
+//! | [`check`], [`denials`] | the hot path: each check an envelope passes | no |
+//! | [`roster`], [`sessions`] | who is on the bus, who reads what, the relay of sealed keys | no |
+//! | [`quarantine`] | what counts against an agent, and where it stands | no, but its enforcement |
+//! | [`audit`] | the append-only Merkle log | disk |
+//! | [`store`] | durable state | disk |
+//! | [`bus`] | connections, logins, envelopes in and out | NATS |
+//! | [`service`] | wires them together | all |
+
 pub mod audit;
+pub mod bus;
+pub mod check;
+pub mod clock;
 pub mod config;
+pub mod denials;
+pub mod effect;
+pub mod events;
+pub mod http;
 pub mod keyfile;
+pub mod metrics;
 pub mod natsserver;
 pub mod policy;
 pub mod quarantine;
+pub mod reload;
+pub mod roster;
+pub mod service;
+pub mod sessions;
 pub mod store;

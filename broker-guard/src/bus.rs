@@ -1,0 +1,6 @@
+//! The only rooms that know NATS.
+
+pub mod desk;
+pub mod egress;
+pub mod link;
+pub mod seen;

@@ -1,0 +1,603 @@
+//! The desk: each batch of envelopes is checked, logged, signed and only then forwarded.
+//!
+//! One task owns a desk and all its state; nothing here locks. What it returns is published by its owner.
+
+use std::collections::HashMap;
+
+use async_nats::Message;
+use bytes::Bytes;
+use rand_core::CryptoRng;
+use sealbus_envelope::{
+    control::{DeniedNotice, VerdictNotice, encode, kind},
+    hash::Hash,
+    identity::{BusId, SessionId, SigningKey},
+    name::AgentToken,
+    proof::admission::{self, Admission, Decision, Verdict},
+    reason::{Reason, Refused},
+    subject::{Partition, WireSubjects},
+    time::Millis,
+};
+
+use crate::{
+    audit::{
+        entry::{self, Body, Record},
+        store::{AppendError, Appended, AuditLog, SyncHandle},
+    },
+    bus::{egress::Outgoing, seen::SeenCache},
+    check::{Checker, Denial, Permit, Route, View},
+    denials::Denials,
+    effect::{Effect, Effects},
+    events::{Event, Kind},
+    metrics::Metrics,
+    quarantine::evidence::{FloodLimits, Proof, Response, Tally},
+    sessions::{InForce, Sessions},
+};
+
+/// Verdicts that wait for the log to be on disk.
+#[derive(Debug)]
+pub struct PendingVerdicts {
+    /// How many leaves must be durable first.
+    pub upto: u64,
+    /// The notices.
+    pub notices: Vec<Outgoing>,
+}
+
+/// What the owner of a desk has to do.
+#[derive(Debug, Default)]
+pub struct Todo {
+    /// To publish, in order.
+    pub publish: Vec<Outgoing>,
+    /// To publish once the log is on disk.
+    pub verdicts: Vec<PendingVerdicts>,
+    /// Connections to end.
+    pub disconnect: Vec<(SessionId, Reason)>,
+    /// Agents whose behaviour calls for a response.
+    pub offenders: Vec<(AgentToken, Response)>,
+}
+
+/// The guard's working state.
+#[derive(Debug)]
+pub struct Desk {
+    bus: BusId,
+    wire: WireSubjects,
+    guard_key: SigningKey,
+    sessions: Sessions,
+    checker: Checker,
+    audit: AuditLog,
+    audit_failed: bool,
+    seen: SeenCache,
+    denials: Denials,
+    tallies: HashMap<AgentToken, Tally>,
+    policy_since: Millis,
+    metrics: Metrics,
+    effects: Effects,
+    todo: Todo,
+}
+
+/// How long after a policy came into force an agent may not have heard of it yet.
+const POLICY_GRACE_MS: u64 = 30_000;
+
+impl Desk {
+    /// A desk with no session yet.
+    #[must_use]
+    pub fn new(
+        wire: WireSubjects,
+        guard_key: SigningKey,
+        sessions: Sessions,
+        audit: AuditLog,
+        metrics: Metrics,
+    ) -> Self {
+        let bus = sessions.in_force().policy.tables().bus;
+        metrics.audit_writable.set(1);
+        let mut desk = Self {
+            bus,
+            checker: Checker::new(bus, wire.clone()),
+            wire,
+            guard_key,
+            sessions,
+            audit,
+            audit_failed: false,
+            seen: SeenCache::default(),
+            denials: Denials::default(),
+            tallies: HashMap::new(),
+            policy_since: Millis(0),
+            metrics,
+            effects: Effects::default(),
+            todo: Todo::default(),
+        };
+        desk.show_versions();
+        desk
+    }
+
+    /// Sessions, and what is in force.
+    #[must_use]
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// To await durability of what was logged.
+    #[must_use]
+    pub fn sync_handle(&self) -> SyncHandle {
+        self.audit.sync_handle()
+    }
+
+    /// Whether envelopes can be admitted at all.
+    #[must_use]
+    pub const fn admits(&self) -> bool {
+        !self.audit_failed
+    }
+
+    /// What there is to do, taken.
+    pub fn take_todo(&mut self) -> Todo {
+        std::mem::take(&mut self.todo)
+    }
+
+    /// Checks, logs, signs and forwards a batch of envelopes.
+    pub fn envelopes(&mut self, batch: &[Message], now: Millis) {
+        let (mut permits, mut denials) = (Vec::with_capacity(batch.len()), Vec::new());
+        let (in_force, quarantined, roster) = self.sessions.for_checker();
+        let view = View {
+            policy: &in_force.policy,
+            quarantined,
+            freshness_ms: u64::from(in_force.policy.tables().freshness_ms),
+        };
+        for message in batch {
+            let checked =
+                self.checker.check(view, roster, &self.seen, &message.subject, &message.payload, now);
+            match checked {
+                Ok(permit) => permits.push((permit, message.payload.clone())),
+                Err(denial) => denials.push(*denial),
+            }
+        }
+        self.metrics.batch.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+        if !permits.is_empty()
+            && let Err(unadmitted) = self.admit(permits, now)
+        {
+            denials.extend(unadmitted);
+        }
+        if !denials.is_empty() {
+            self.deny(denials, now);
+        }
+    }
+
+    /// Logs permits, signs them and queues them for forwarding. If the log takes none of them, none is
+    /// admitted: what is not logged did not happen.
+    fn admit(&mut self, permits: Vec<(Permit<'_>, Bytes)>, now: Millis) -> Result<(), Vec<Denial>> {
+        let policy = &self.sessions.in_force().policy;
+        let (policy_version, policy_digest) = (policy.version(), *policy.digest());
+        let records: Vec<Record<'_>> =
+            permits.iter().map(|(permit, _)| admitted(permit, policy_version, now)).collect();
+        let appended = match append(&mut self.audit, &records) {
+            Ok(appended) => appended,
+            Err(error) => {
+                self.audit_refused(&error, now);
+                let refused = Refused::new(Reason::AuditUnavailable, "audit log");
+                return Err(permits.iter().map(|(permit, _)| unadmitted(permit, refused)).collect());
+            }
+        };
+        let decisions: Vec<(Hash, Decision)> = permits
+            .iter()
+            .zip(appended.positions.clone())
+            .map(|((permit, _), position)| {
+                let decision = Decision {
+                    verdict: Verdict::Admit,
+                    policy_version,
+                    policy_digest,
+                    partition: permit.partition().number(),
+                    epoch: appended.epoch,
+                    position,
+                    time: now,
+                    observed: false,
+                };
+                (permit.verified().digest(), decision)
+            })
+            .collect();
+        let admissions = admission::sign(&self.guard_key, self.bus, &decisions);
+        let mut verdicts = Vec::new();
+        for ((permit, payload), admission) in permits.iter().zip(admissions) {
+            let header = permit.verified().header();
+            self.metrics.admitted.inc();
+            self.metrics.admitted_bytes.inc_by(u64::try_from(payload.len()).unwrap_or(0));
+            self.metrics.gaps.inc_by(permit.gap());
+            if header.flags.confirm() {
+                let digest = permit.verified().digest();
+                verdicts.extend(self.verdict(header.session, digest, &admission, None));
+            }
+            if let Some(outgoing) = self.forward(permit, &admission, payload.clone()) {
+                self.todo.publish.push(outgoing);
+            }
+        }
+        if !verdicts.is_empty() {
+            self.todo.verdicts.push(PendingVerdicts { upto: appended.leaves.end, notices: verdicts });
+        }
+        Ok(())
+    }
+
+    fn forward(&self, permit: &Permit<'_>, admission: &Admission, payload: Bytes) -> Option<Outgoing> {
+        let header = permit.verified().header();
+        let (to, kind) = match permit.route() {
+            Route::Stream => {
+                return Some(Outgoing::delivery(
+                    &self.wire,
+                    header.label.level,
+                    header.subject,
+                    admission,
+                    payload,
+                ));
+            }
+            Route::Responder(session) => (session, kind::REQUEST),
+            Route::Asker(session) => (session, kind::REPLY),
+        };
+        let agent = self.sessions.roster().get(to)?.agent();
+        Some(Outgoing::boxed(&self.wire, agent, to, kind, admission, payload))
+    }
+
+    fn verdict(
+        &self,
+        session: SessionId,
+        digest: Hash,
+        admission: &Admission,
+        refused: Option<Reason>,
+    ) -> Option<Outgoing> {
+        let agent = self.sessions.roster().get(session)?.agent();
+        let notice = VerdictNotice { digest, admission: admission.encode(), refused };
+        Some(Outgoing::tell(&self.wire, agent, session, kind::VERDICT, encode(&notice).ok()?))
+    }
+
+    fn deny(&mut self, denials: Vec<Denial>, now: Millis) {
+        let mut report = Vec::new();
+        let mut confirmed = Vec::new();
+        for denial in denials {
+            self.metrics.denied(denial.refused.reason, 1);
+            self.weigh(&denial, now);
+            if denial.confirm && denial.signed {
+                confirmed.push(denial.clone());
+            }
+            report.extend(self.denials.note(denial, now));
+        }
+        self.report(report, &confirmed, now);
+    }
+
+    /// What the denial says about the agent it came from.
+    fn weigh(&mut self, denial: &Denial, now: Millis) {
+        let Some(agent) = &denial.agent else { return };
+        if denial.refused.reason == Reason::Quarantined {
+            return;
+        }
+        let proof = match denial.digest {
+            Some(envelope) if denial.signed => Proof::Signed {
+                envelope,
+                knew_policy: now.since(self.policy_since) > POLICY_GRACE_MS || self.first_policy(),
+            },
+            _ => Proof::Attested,
+        };
+        let tally = self.tallies.entry(agent.clone()).or_default();
+        match tally.note(denial.refused, &proof, now, &FloodLimits::default()) {
+            Response::Nothing => {}
+            response => self.todo.offenders.push((agent.clone(), response)),
+        }
+    }
+
+    /// Until it changes for the first time, every session was told of the policy before it published.
+    const fn first_policy(&self) -> bool {
+        self.policy_since.0 == 0
+    }
+
+    /// Logs denials, signs the verdicts of those whose sender wants one, tells sender and security team.
+    fn report(&mut self, report: Vec<(Denial, u64)>, confirmed: &[Denial], now: Millis) {
+        let records: Vec<Record<'_>> =
+            report.iter().map(|(denial, count)| denied(denial, *count, now)).collect();
+        let appended = if records.is_empty() { None } else { self.append_or_note(&records, now) };
+        for (denial, count) in &report {
+            self.tell_denied(denial, *count, now);
+            let event = self.denied_event(denial, *count, now);
+            self.todo.publish.push(Outgoing::event(&self.wire, &event));
+        }
+        // A denial needs no durable proof, only an answer; its position is the batch's first entry.
+        let policy = &self.sessions.in_force().policy;
+        let decisions: Vec<(Hash, Decision)> = confirmed
+            .iter()
+            .filter_map(|denial| Some((denial, denial.digest?)))
+            .map(|(denial, digest)| {
+                let decision = Decision {
+                    verdict: Verdict::Deny,
+                    policy_version: policy.version(),
+                    policy_digest: *policy.digest(),
+                    partition: denial.agent.as_ref().map_or(0, |agent| Partition::of(agent).number()),
+                    epoch: self.sessions.guard().epoch,
+                    position: appended.as_ref().map_or(0, |appended| appended.positions.start),
+                    time: now,
+                    observed: false,
+                };
+                (digest, decision)
+            })
+            .collect();
+        let admissions = admission::sign(&self.guard_key, self.bus, &decisions);
+        for (denial, admission) in confirmed.iter().filter(|denial| denial.digest.is_some()).zip(admissions) {
+            if let (Some(session), Some(digest)) = (denial.session, denial.digest) {
+                let notice = self.verdict(session, digest, &admission, Some(denial.refused.reason));
+                self.todo.publish.extend(notice);
+            }
+        }
+    }
+
+    /// The notice goes to the session that the header claims, else to all sessions of the attested agent:
+    /// always to that agent's own boxes, never where the message wanted it.
+    fn tell_denied(&mut self, denial: &Denial, count: u64, now: Millis) {
+        let Some(agent) = &denial.agent else { return };
+        let notice = DeniedNotice {
+            reason: denial.refused.reason,
+            what: denial.refused.what.to_owned(),
+            id: denial.envelope,
+            digest: denial.digest.map(|digest| digest.to_vec().into()),
+            subject: denial.subject.clone().unwrap_or_default(),
+            time: now,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        };
+        let Ok(payload) = encode(&notice) else { return };
+        let sessions: Vec<SessionId> = match denial.session {
+            Some(session) => vec![session],
+            None => self.sessions.roster().of_agent(agent.as_str()).map(|session| session.id()).collect(),
+        };
+        for session in sessions {
+            let outgoing = Outgoing::tell(&self.wire, agent, session, kind::DENIED, payload.clone());
+            self.todo.publish.push(outgoing);
+        }
+    }
+
+    fn denied_event(&self, denial: &Denial, count: u64, now: Millis) -> Event {
+        let tables = self.sessions.in_force().policy.tables();
+        let mut event = Event::new(Kind::Denied, now).because(denial.refused.reason);
+        event.agent = denial.agent.as_ref().map(ToString::to_string);
+        event.session = denial.session.map(|session| session.to_string());
+        event.what = Some(denial.refused.what.to_owned());
+        event.rule.clone_from(&denial.rule);
+        event.subject.clone_from(&denial.subject);
+        event.label = denial.label.map(|label| tables.show(label));
+        event.envelope = denial.envelope.map(|id| id.to_string());
+        event.count = Some(count);
+        event.signed = Some(denial.signed);
+        event
+    }
+
+    /// Handles one control message.
+    pub fn control(&mut self, message: &Message, now: Millis) {
+        self.metrics.control.inc();
+        let wire = self.wire.clone();
+        let Some(subject) = wire.read_control(&message.subject) else {
+            self.control_denied(Refused::new(Reason::BadSubject, "control subject"), None, "", now);
+            return;
+        };
+        let before = self.effects.is_empty();
+        debug_assert!(before, "effects are carried out after each message");
+        let outcome = self.sessions.handle(&subject, &message.payload, &self.seen, now, &mut self.effects);
+        self.carry_out(now);
+        if let Err(refused) = outcome {
+            self.control_denied(refused, AgentToken::parse(subject.agent).ok(), subject.verb, now);
+        }
+        self.metrics.sessions.set(i64::try_from(self.sessions.roster().len()).unwrap_or(i64::MAX));
+    }
+
+    fn control_denied(&mut self, refused: Refused, agent: Option<AgentToken>, verb: &str, now: Millis) {
+        self.metrics.denied(refused.reason, 1);
+        let mut denial = Denial::bare(refused);
+        denial.agent = agent;
+        denial.subject = Some(verb.to_owned());
+        self.weigh(&denial, now);
+        if let Some((denial, count)) = self.denials.note(denial, now) {
+            self.append_or_note(&[denied(&denial, count, now)], now);
+            let event = self.denied_event(&denial, count, now);
+            self.todo.publish.push(Outgoing::event(&self.wire, &event));
+        }
+    }
+
+    /// Carries effects out: first the log, then the telling, so that nobody holds what the log does not know.
+    fn carry_out(&mut self, now: Millis) {
+        let effects: Vec<Effect> = self.effects.drain().collect();
+        let records: Vec<Record<'static>> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Record(body) => Some(Record { time: now, body: body.clone() }),
+                _ => None,
+            })
+            .collect();
+        let granted = records.iter().filter(|record| matches!(record.body, Body::KeyGranted(_))).count();
+        self.metrics.grants.inc_by(u64::try_from(granted).unwrap_or(0));
+        if !records.is_empty() && self.append_or_note(&records, now).is_none() {
+            // A grant that is not logged is not relayed; the reader asks again when it needs the key.
+            self.todo.disconnect.extend(disconnects(&effects));
+            return;
+        }
+        for effect in effects {
+            match effect {
+                Effect::Tell { agent, session, kind, payload } => {
+                    self.todo.publish.push(Outgoing::tell(&self.wire, &agent, session, kind, payload));
+                }
+                Effect::Disconnect { session, reason } => self.todo.disconnect.push((session, reason)),
+                Effect::Record(_) => {}
+            }
+        }
+    }
+
+    /// Writes records that something else found worth keeping.
+    pub fn record(&mut self, body: Body<'static>, now: Millis) {
+        self.append_or_note(&[Record { time: now, body }], now);
+    }
+
+    /// A session's connection ended.
+    pub fn gone(&mut self, session: SessionId, now: Millis) {
+        self.sessions.gone(session, &mut self.effects);
+        self.carry_out(now);
+    }
+
+    /// An agent is to be off the bus: its sessions end, its keys go stale, its connections are closed.
+    pub fn expel(&mut self, agent: &AgentToken, reason: Reason, now: Millis) {
+        self.sessions.expel(agent, reason, now, &mut self.effects);
+        self.carry_out(now);
+    }
+
+    /// An agent may come back.
+    pub fn readmit(&mut self, agent: &AgentToken) {
+        self.sessions.readmit(agent);
+        self.tallies.remove(agent);
+    }
+
+    /// Puts another policy or status in force.
+    ///
+    /// # Errors
+    /// `rolled_back`; then nothing changes but an event.
+    pub fn replace(&mut self, in_force: InForce, now: Millis) -> Result<(), Refused> {
+        let before = self.sessions.in_force().bundle.head().fields().version;
+        let status_before = self.sessions.in_force().status.version;
+        self.sessions.replace(in_force, now, &mut self.effects)?;
+        let (policy, status) = (&self.sessions.in_force().policy, &self.sessions.in_force().status);
+        let (version, digest, status_version) = (policy.version(), *policy.digest(), status.version);
+        for (what, from, to) in [("bundle", before, version), ("status", status_before, status_version)] {
+            if from != to {
+                self.effects.record(Body::PolicyChange(entry::PolicyChange {
+                    what: what.into(),
+                    from: Some(from),
+                    to,
+                    digest: digest.into(),
+                }));
+                let event = Event::new(Kind::Changed, now).detail(format!("{what} version {from} to {to}"));
+                self.todo.publish.push(Outgoing::event(&self.wire, &event));
+            }
+        }
+        if before != version {
+            self.checker.policy_changed();
+            self.policy_since = now;
+        }
+        self.carry_out(now);
+        self.show_versions();
+        Ok(())
+    }
+
+    /// Once a second: what was counted is reported, what is over is forgotten, the log is tried again.
+    pub fn tick(&mut self, now: Millis) {
+        self.checker.expire(now);
+        let open = i64::try_from(self.checker.open_requests()).unwrap_or(i64::MAX);
+        self.metrics.open_requests.set(open);
+        let counted = self.denials.flush(now);
+        if !counted.is_empty() {
+            self.report(counted, &[], now);
+        }
+        // Control messages always encode, so there is no error to lose here.
+        let _ = self.sessions.tick(now, &mut self.effects);
+        self.carry_out(now);
+        if self.audit_failed && self.audit.try_recover().is_ok() {
+            self.audit_failed = false;
+            self.metrics.audit_writable.set(1);
+            let event = Event::new(Kind::AuditRecovered, now);
+            self.todo.publish.push(Outgoing::event(&self.wire, &event));
+        }
+    }
+
+    /// Closes the log in order.
+    ///
+    /// # Errors
+    /// The log's own.
+    pub fn close(self) -> Result<(), AppendError> {
+        self.audit.close()
+    }
+
+    fn append_or_note(&mut self, records: &[Record<'_>], now: Millis) -> Option<Appended> {
+        match append(&mut self.audit, records) {
+            Ok(appended) => Some(appended),
+            Err(error) => {
+                self.audit_refused(&error, now);
+                None
+            }
+        }
+    }
+
+    fn audit_refused(&mut self, error: &AppendError, now: Millis) {
+        tracing::error!(%error, "the audit log took no entry: nothing is admitted until it does");
+        if !std::mem::replace(&mut self.audit_failed, true) {
+            self.metrics.audit_writable.set(0);
+            let event = Event::new(Kind::AuditUnavailable, now)
+                .because(Reason::AuditUnavailable)
+                .detail(error.to_string());
+            self.todo.publish.push(Outgoing::event(&self.wire, &event));
+        }
+    }
+
+    fn show_versions(&mut self) {
+        self.metrics.policy_version.set(self.sessions.in_force().policy.version());
+        self.metrics.status_version.set(self.sessions.in_force().status.version);
+    }
+}
+
+fn append(audit: &mut AuditLog, records: &[Record<'_>]) -> Result<Appended, AppendError> {
+    audit.append_batch(records)
+}
+
+fn disconnects(effects: &[Effect]) -> impl Iterator<Item = (SessionId, Reason)> + '_ {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Disconnect { session, reason } => Some((*session, *reason)),
+        _ => None,
+    })
+}
+
+fn admitted<'p>(permit: &'p Permit<'_>, policy_version: u64, now: Millis) -> Record<'p> {
+    let header = permit.verified().header();
+    let parents: Vec<_> = header.parents().map(|parent| parent.digest.into()).collect();
+    Record {
+        time: now,
+        body: Body::Admitted(entry::Admitted {
+            digest: permit.verified().digest().into(),
+            envelope: (*header.id.as_bytes()).into(),
+            sender: header.sender.into(),
+            session: (*header.session.as_bytes()).into(),
+            rule: header.rule.into(),
+            subject: header.subject.into(),
+            label: header.label,
+            parents: parents.into(),
+            policy_version,
+            guard_time: now,
+            confirm: header.flags.confirm(),
+            observed: None,
+        }),
+    }
+}
+
+fn denied(denial: &Denial, count: u64, now: Millis) -> Record<'_> {
+    Record {
+        time: now,
+        body: Body::Denied(entry::Denied {
+            reason: denial.refused.reason.code().into(),
+            count,
+            digest: denial.digest.map(Into::into),
+            envelope: denial.envelope.map(|id| (*id.as_bytes()).into()),
+            sender: denial.agent.as_ref().map(|agent| agent.as_str().into()),
+            session: denial.session.map(|session| (*session.as_bytes()).into()),
+            rule: denial.rule.as_deref().map(Into::into),
+            subject: denial.subject.as_deref().map(Into::into),
+            label: denial.label,
+            detail: Some(denial.refused.what.into()),
+        }),
+    }
+}
+
+fn unadmitted(permit: &Permit<'_>, refused: Refused) -> Denial {
+    let header = permit.verified().header();
+    let mut denial = Denial::bare(refused);
+    denial.agent = AgentToken::parse(header.sender).ok();
+    denial.session = Some(header.session);
+    denial.envelope = Some(header.id);
+    denial.digest = Some(permit.verified().digest());
+    denial.rule = Some(header.rule.to_owned());
+    denial.subject = Some(header.subject.to_owned());
+    denial.label = Some(header.label);
+    denial.confirm = header.flags.confirm();
+    denial.signed = true;
+    denial
+}
+
+/// A challenge for this start of the guard.
+#[must_use]
+pub fn challenge(rng: &mut impl CryptoRng) -> [u8; 16] {
+    let mut challenge = [0; 16];
+    rng.fill_bytes(&mut challenge);
+    challenge
+}

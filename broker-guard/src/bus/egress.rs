@@ -1,0 +1,93 @@
+//! What the guard publishes: admitted envelopes, box messages, heartbeats, events.
+
+use async_nats::{Client, HeaderMap, PublishError};
+use bytes::Bytes;
+use sealbus_envelope::{
+    identity::SessionId,
+    label::Level,
+    name::AgentToken,
+    proof::admission::{Admission, HEADER_NAME},
+    subject::{Partition, WireSubjects},
+};
+
+use crate::events::Event;
+
+/// One message to publish.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    subject: String,
+    admission: Option<String>,
+    payload: Bytes,
+}
+
+impl Outgoing {
+    /// An admitted envelope to every subscriber: the sender's bytes untouched, the proof in the header.
+    #[must_use]
+    pub fn delivery(
+        wire: &WireSubjects,
+        level: Level,
+        logical: &str,
+        admission: &Admission,
+        payload: Bytes,
+    ) -> Self {
+        Self { subject: wire.delivery(level, logical), admission: Some(admission.encode()), payload }
+    }
+
+    /// An admitted envelope to one session.
+    #[must_use]
+    pub fn boxed(
+        wire: &WireSubjects,
+        agent: &AgentToken,
+        session: SessionId,
+        kind: &str,
+        admission: &Admission,
+        payload: Bytes,
+    ) -> Self {
+        Self {
+            subject: wire.session_box(agent, &session, kind),
+            admission: Some(admission.encode()),
+            payload,
+        }
+    }
+
+    /// A message to one session.
+    #[must_use]
+    pub fn tell(
+        wire: &WireSubjects,
+        agent: &AgentToken,
+        session: SessionId,
+        kind: &str,
+        payload: Vec<u8>,
+    ) -> Self {
+        Self { subject: wire.session_box(agent, &session, kind), admission: None, payload: payload.into() }
+    }
+
+    /// A heartbeat to the agents of a slot.
+    #[must_use]
+    pub fn heartbeat(wire: &WireSubjects, partition: Partition, payload: Bytes) -> Self {
+        Self { subject: wire.heartbeat(partition), admission: None, payload }
+    }
+
+    /// An event.
+    #[must_use]
+    pub fn event(wire: &WireSubjects, event: &Event) -> Self {
+        let payload = serde_json::to_vec(event).unwrap_or_default();
+        Self { subject: wire.event(event.kind.token()), admission: None, payload: payload.into() }
+    }
+
+    /// Hands the message to the connection; waits while its buffer is full, so that a slow server slows the
+    /// guard instead of filling its memory.
+    ///
+    /// # Errors
+    /// The client library's own: the message is too large, or the connection is closed for good.
+    pub async fn publish(self, client: &Client) -> Result<(), PublishError> {
+        match self.admission {
+            Some(admission) => {
+                let mut headers = HeaderMap::new();
+                headers.insert(HEADER_NAME, admission);
+                client.publish_with_headers(self.subject, headers, self.payload).await
+            }
+            None => client.publish(self.subject, self.payload).await,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What the guard counts, one registry a guard: two guards in one process keep their numbers apart.
+//!
+//! Denials are outcomes, not errors: they have their own counter, by reason code.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use sealbus_envelope::reason::Reason;
+
+/// Labels of the denial counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// The stable reason code.
+    reason: &'static str,
+}
+
+/// Labels of the connection counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// `accepted`, `lobby`, `refused` or `kicked`.
+    outcome: &'static str,
+}
+
+/// The guard's metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Envelopes admitted and forwarded.
+    pub admitted: Counter,
+    /// Bytes of envelopes admitted and forwarded.
+    pub admitted_bytes: Counter,
+    denied: Family<ReasonLabel, Counter>,
+    connections: Family<OutcomeLabel, Counter>,
+    /// Control messages handled, refused ones included.
+    pub control: Counter,
+    /// Key grants relayed to readers.
+    pub grants: Counter,
+    /// Sequence numbers that never came.
+    pub gaps: Counter,
+    /// Messages that the server sent and the guard never read.
+    pub dropped: Counter,
+    /// Agents quarantined since the start.
+    pub quarantined: Counter,
+    /// Live sessions.
+    pub sessions: Gauge,
+    /// Requests waiting for a reply.
+    pub open_requests: Gauge,
+    /// Version of the policy in force.
+    pub policy_version: Gauge<u64, AtomicU64>,
+    /// Version of the status statement in force.
+    pub status_version: Gauge<u64, AtomicU64>,
+    /// Whether the audit log can be written: 1 or 0.
+    pub audit_writable: Gauge,
+    /// Envelopes a batch.
+    pub batch: Histogram,
+    /// Seconds from reading a batch to having forwarded it.
+    pub batch_seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("sealbus");
+        let mut metrics = Self {
+            registry: Arc::default(),
+            admitted: Counter::default(),
+            admitted_bytes: Counter::default(),
+            denied: Family::default(),
+            connections: Family::default(),
+            control: Counter::default(),
+            grants: Counter::default(),
+            gaps: Counter::default(),
+            dropped: Counter::default(),
+            quarantined: Counter::default(),
+            sessions: Gauge::default(),
+            open_requests: Gauge::default(),
+            policy_version: Gauge::default(),
+            status_version: Gauge::default(),
+            audit_writable: Gauge::default(),
+            batch: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
+            batch_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 14)),
+        };
+        registry.register("admitted", "Envelopes admitted and forwarded", metrics.admitted.clone());
+        registry.register("admitted_bytes", "Bytes of envelopes admitted", metrics.admitted_bytes.clone());
+        registry.register(
+            "denied",
+            "Envelopes and control messages denied, by reason",
+            metrics.denied.clone(),
+        );
+        registry.register("connections", "Connections judged, by outcome", metrics.connections.clone());
+        registry.register("control", "Control messages handled", metrics.control.clone());
+        registry.register("grants", "Key grants relayed to readers", metrics.grants.clone());
+        registry.register("gaps", "Sequence numbers that never came", metrics.gaps.clone());
+        registry.register("dropped", "Messages sent to the guard and never read", metrics.dropped.clone());
+        registry.register("quarantined", "Agents quarantined", metrics.quarantined.clone());
+        registry.register("sessions", "Live sessions", metrics.sessions.clone());
+        registry.register("open_requests", "Requests waiting for a reply", metrics.open_requests.clone());
+        registry.register("policy_version", "Policy version in force", metrics.policy_version.clone());
+        registry.register(
+            "status_version",
+            "Status statement version in force",
+            metrics.status_version.clone(),
+        );
+        registry.register(
+            "audit_writable",
+            "1 if the audit log can be written",
+            metrics.audit_writable.clone(),
+        );
+        registry.register("batch_envelopes", "Envelopes a batch", metrics.batch.clone());
+        registry.register(
+            "batch_seconds",
+            "Seconds to check, log, sign and forward a batch",
+            metrics.batch_seconds.clone(),
+        );
+        metrics.registry = Arc::new(registry);
+        metrics
+    }
+
+    /// Counts denials.
+    pub fn denied(&self, reason: Reason, count: u64) {
+        self.denied.get_or_create(&ReasonLabel { reason: reason.code() }).inc_by(count);
+    }
+
+    /// Counts a connection.
+    pub fn connection(&self, outcome: &'static str) {
+        self.connections.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Everything in Prometheus' text form.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

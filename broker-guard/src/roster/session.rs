@@ -1,0 +1,108 @@
+//! One live session: what it may do, what it reads, which keys it seals with.
+
+use std::collections::{HashMap, HashSet};
+
+use sealbus_envelope::{
+    control::ReaderRecord,
+    hash::Hash,
+    identity::{Credential, SessionCertificate, SessionId},
+    keys::{KeyId, ReaderKey},
+    label::Label,
+    name::{AgentToken, Name},
+    subject::Pattern,
+    time::Millis,
+};
+use serde_bytes::ByteBuf;
+
+use crate::policy::decide::Principal;
+
+/// The most readings one session declares: a bound on what a hostile agent makes the guard remember.
+pub const MAX_READINGS: usize = 1024;
+/// The most sender keys one session has in use.
+pub const MAX_KEYS: usize = 1024;
+
+/// A session that said hello to this guard epoch.
+#[derive(Debug)]
+pub struct LiveSession {
+    /// Who.
+    pub credential: Credential,
+    /// Its session certificate.
+    pub certificate: SessionCertificate,
+    /// Who, as the policy in force sees it.
+    pub principal: Principal,
+    /// What to seal to, if it reads.
+    pub reader_key: Option<ReaderKey>,
+    /// The reader key before this one: grants under way may still name it.
+    pub previous_reader_key: Option<Hash>,
+    /// What it declared to read, by its own number.
+    pub readings: HashMap<u32, Reading>,
+    /// The keys it seals with.
+    pub keys: HashMap<KeyId, SendingKey>,
+}
+
+/// A declared reading.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Which rule.
+    pub rule: Name,
+    /// Which subjects of it.
+    pub pattern: Pattern,
+    /// Whether it answers requests.
+    pub serve: bool,
+}
+
+/// A sender key in use.
+#[derive(Debug)]
+pub struct SendingKey {
+    /// For which rule.
+    pub rule: Name,
+    /// For which label.
+    pub label: Label,
+    /// Its epoch.
+    pub epoch: u32,
+    /// The lowest sequence number that is no replay.
+    pub next: u64,
+    /// For reply keys: the one session that reads them.
+    pub asker: Option<SessionId>,
+    /// Who was handed it.
+    pub granted: HashSet<SessionId>,
+    /// From when on it is refused, once a reader lost its right to it.
+    pub stale_from: Option<Millis>,
+}
+
+impl LiveSession {
+    /// The agent, as subjects name it.
+    #[must_use]
+    pub const fn agent(&self) -> &AgentToken {
+        self.credential.token()
+    }
+
+    /// The session.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.certificate.id()
+    }
+
+    /// What a sender needs to seal to it, if it reads at all.
+    #[must_use]
+    pub fn record(&self) -> Option<ReaderRecord> {
+        let key = self.reader_key.as_ref()?;
+        Some(ReaderRecord {
+            credential: self.credential.as_str().to_owned(),
+            certificate: ByteBuf::from(self.certificate.as_bytes()),
+            reader_key: ByteBuf::from(key.as_bytes()),
+        })
+    }
+
+    /// Whether it declared a reading under `rule`.
+    #[must_use]
+    pub fn reads(&self, rule: &Name) -> bool {
+        self.readings.values().any(|reading| reading.rule == *rule)
+    }
+
+    /// Whether it answers requests on `subject` under `rule`.
+    #[must_use]
+    pub fn serves(&self, rule: &str, subject: &str) -> bool {
+        self.readings.values().any(|r| r.serve && r.rule.as_str() == rule && r.pattern.matches_str(subject))
+    }
+}

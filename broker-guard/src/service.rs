@@ -1,0 +1,495 @@
+//! The guard as it runs: wires the rooms together and owns the loop.
+//!
+//! Start in order, each step failing with what to do about it: keys, store, policy and status, audit log,
+//! connections; only then are envelopes read. Stop in the reverse order: what was received is finished, then
+//! the log is closed.
+
+use std::{collections::HashSet, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use rand_core::UnwrapErr;
+use sealbus_envelope::{
+    control::{GuardEpoch, Heartbeat},
+    identity::SigningKey,
+    name::AgentToken,
+    subject::{Partition, WireSubjects},
+    time::Millis,
+};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    audit::{
+        note::SignWith,
+        store::{AppendError, AuditLog, OpenError, Options, SyncHandle},
+    },
+    bus::{
+        desk::{Desk, PendingVerdicts, challenge},
+        egress::Outgoing,
+        link::{self, Link, LinkError},
+    },
+    clock::now,
+    config::Config,
+    events::{Event, Kind},
+    http::{self, AuditReport, Pages, SessionReport, StatusReport},
+    keyfile::{GuardKeys, KeyFileError},
+    metrics::Metrics,
+    quarantine::state::Known,
+    reload::{self, ReloadError, Watch},
+    sessions::Sessions,
+    store::{Store, StoreError},
+};
+
+/// How many envelopes are checked, logged and signed together: a whole batch of proofs.
+const BATCH: usize = 256;
+/// How many control messages are handled before envelopes have their turn again.
+const CONTROL_TURN: usize = 64;
+/// How long a stopping guard waits for what was already sent to it.
+const DRAIN: Duration = Duration::from_secs(5);
+/// The store's file in the state directory.
+const STORE_FILE: &str = "guard.redb";
+
+/// Why a guard did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A key file or the credential is not good.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// A directory cannot be made.
+    #[error("cannot make the directory {path}: {source}", path = path.display())]
+    Directory {
+        /// Which.
+        path: std::path::PathBuf,
+        /// The operating system's own.
+        #[source]
+        source: io::Error,
+    },
+    /// The durable store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No valid policy or status: nothing may be admitted.
+    #[error(transparent)]
+    InForce(#[from] ReloadError),
+    /// The audit log cannot be opened.
+    #[error("audit log: {0}")]
+    Audit(#[from] OpenError),
+    /// The audit log cannot be closed in order.
+    #[error("audit log: {0}")]
+    AuditClose(#[from] AppendError),
+    /// No connection.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The health and metrics page cannot be served.
+    #[error(
+        "cannot listen on {address} for health and metrics: {source}; set `guard.http_listen` to a free address"
+    )]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// The operating system's own.
+        #[source]
+        source: io::Error,
+    },
+    /// The server refused a subscription.
+    #[error("cannot subscribe: {0}")]
+    Subscribe(#[from] async_nats::SubscribeError),
+}
+
+/// Runs a guard until `shutdown`.
+///
+/// # Errors
+/// [`ServiceError`]; nothing is admitted then.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServiceError> {
+    start(config).await?.run(shutdown).await
+}
+
+/// Starts a guard: when this returns, it reads envelopes as soon as [`Running::run`] is polled.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn start(config: Config) -> Result<Running, ServiceError> {
+    let keys = GuardKeys::load(&config)?;
+    make_directory(&config.state_dir)?;
+    make_directory(&config.audit_dir)?;
+    let store = Arc::new(Store::open(&config.state_dir.join(STORE_FILE))?);
+    let in_force = reload::load(&config, &store)?;
+    let watch = Watch::new(&config);
+    let metrics = Metrics::new();
+    let listener = http::bind(config.http_listen)
+        .await
+        .map_err(|source| ServiceError::Http { address: config.http_listen, source })?;
+
+    let guard_key = copy(&keys.guard);
+    let epoch = store.next_epoch()?;
+    let mut options = Options::new(&log_name(&config));
+    options.min_epoch = epoch;
+    let signer = copy(&keys.guard);
+    let audit = AuditLog::open(
+        &config.audit_dir,
+        options,
+        Box::new(SignWith {
+            public: *signer.public().as_bytes(),
+            sign: move |text: &[u8]| signer.sign_raw(text),
+        }),
+    )?;
+    let guard = GuardEpoch { epoch: audit.epoch(), challenge: challenge(&mut UnwrapErr(getrandom::SysRng)) };
+
+    let link = link::connect(&config, &keys.guard, "envelopes").await?;
+    let wire = config.subjects();
+    let quarantined = barred(&store.quarantine()?);
+    let max_payload = u32::try_from(link.client.server_info().max_payload).unwrap_or(u32::MAX);
+    let sessions =
+        Sessions::new(config.roots.clone(), guard, keys.credential, max_payload, in_force, quarantined);
+    let desk = Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, metrics.clone());
+
+    let control = link.client.subscribe(wire.control_all()).await?;
+    let ingress = link.client.subscribe(wire.ingress_all()).await?;
+    let started = now();
+    let verdicts = spawn_verdicts(desk.sync_handle(), link.clone());
+    let guard = Guard {
+        heard: Heard::default(),
+        report: Arc::new(ArcSwap::from_pointee(StatusReport::default())),
+        config,
+        store,
+        watch,
+        wire,
+        guard_key,
+        link,
+        desk,
+        ingress,
+        control,
+        verdicts,
+        metrics,
+        started,
+    };
+    Ok(Running { guard, listener })
+}
+
+/// A guard that was started.
+pub struct Running {
+    guard: Guard,
+    listener: TcpListener,
+}
+
+impl Running {
+    /// Where health, status and metrics are served.
+    ///
+    /// # Errors
+    /// The operating system's own.
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The guard's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.guard.metrics.clone()
+    }
+
+    /// Serves until `shutdown`, then finishes what was received and closes the log.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
+        let tasks = TaskTracker::new();
+        let pages = Pages { report: Arc::clone(&self.guard.report), metrics: self.guard.metrics.clone() };
+        tasks.spawn(http::serve(self.listener, pages, shutdown.clone()));
+        let outcome = self.guard.run(&shutdown).await;
+        // Whatever ended the loop ends the rest.
+        shutdown.cancel();
+        tasks.close();
+        tasks.wait().await;
+        outcome
+    }
+}
+
+/// Messages that the connection received and that the loop read.
+#[derive(Debug, Default)]
+struct Heard {
+    read: u64,
+    missing: u64,
+    reported: u64,
+}
+
+struct Guard {
+    config: Config,
+    store: Arc<Store>,
+    watch: Watch,
+    wire: WireSubjects,
+    guard_key: SigningKey,
+    link: Link,
+    desk: Desk,
+    ingress: Subscriber,
+    control: Subscriber,
+    verdicts: mpsc::Sender<PendingVerdicts>,
+    metrics: Metrics,
+    report: Arc<ArcSwap<StatusReport>>,
+    heard: Heard,
+    started: Millis,
+}
+
+impl Guard {
+    async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ServiceError> {
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.event(Event::new(Kind::Started, now())).await;
+        let epoch = self.desk.sessions().guard().epoch;
+        tracing::info!(bus = %self.config.roots.name, epoch, "the guard is ready");
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = tick.tick() => self.tick().await,
+                Some(message) = self.control.next() => self.control_turn(message).await,
+                Some(message) = self.ingress.next() => self.ingress_turn(message).await,
+                else => break,
+            }
+        }
+        self.stop().await
+    }
+
+    async fn ingress_turn(&mut self, first: Message) {
+        let begun = std::time::Instant::now();
+        let mut batch = Vec::with_capacity(BATCH);
+        batch.push(first);
+        while batch.len() < BATCH
+            && let Some(Some(message)) = self.ingress.next().now_or_never()
+        {
+            batch.push(message);
+        }
+        self.heard.read += u64::try_from(batch.len()).unwrap_or(0);
+        self.desk.envelopes(&batch, now());
+        self.carry_out().await;
+        self.metrics.batch_seconds.observe(begun.elapsed().as_secs_f64());
+    }
+
+    async fn control_turn(&mut self, first: Message) {
+        let mut turn = vec![first];
+        while turn.len() < CONTROL_TURN
+            && let Some(Some(message)) = self.control.next().now_or_never()
+        {
+            turn.push(message);
+        }
+        self.heard.read += u64::try_from(turn.len()).unwrap_or(0);
+        for message in &turn {
+            self.desk.control(message, now());
+        }
+        self.carry_out().await;
+    }
+
+    /// Publishes what the desk wants published.
+    async fn carry_out(&mut self) {
+        let todo = self.desk.take_todo();
+        for outgoing in todo.publish {
+            self.publish(outgoing).await;
+        }
+        for verdicts in todo.verdicts {
+            // Waits while the disk is behind: who confirms faster than the disk syncs is slowed to its pace.
+            if self.verdicts.send(verdicts).await.is_err() {
+                tracing::error!("the task that sends verdicts is gone");
+            }
+        }
+    }
+
+    async fn publish(&self, outgoing: Outgoing) {
+        if let Err(error) = outgoing.publish(&self.link.client).await {
+            tracing::warn!(%error, "could not publish");
+        }
+    }
+
+    async fn event(&self, event: Event) {
+        self.publish(Outgoing::event(&self.wire, &event)).await;
+    }
+
+    async fn tick(&mut self) {
+        let now = now();
+        self.desk.tick(now);
+        if self.watch.changed() {
+            self.reload(now).await;
+        }
+        self.carry_out().await;
+        self.heartbeat(now).await;
+        self.count_dropped(now).await;
+        self.report.store(Arc::new(self.status()));
+    }
+
+    /// Agents that hear nothing for three seconds stop publishing; so a guard that cannot log says nothing.
+    async fn heartbeat(&self, now: Millis) {
+        if !self.desk.admits() {
+            return;
+        }
+        let in_force = self.desk.sessions().in_force();
+        let beat = Heartbeat {
+            bus: self.config.bus(),
+            guard: self.desk.sessions().guard(),
+            policy_version: in_force.policy.version(),
+            status_version: in_force.status.version,
+            time: now,
+        };
+        let payload = Bytes::from(beat.sign(&self.guard_key));
+        for partition in Partition::all() {
+            self.publish(Outgoing::heartbeat(&self.wire, partition, payload.clone())).await;
+        }
+    }
+
+    /// The client library drops messages when a subscription's buffer is full, and its own event of it may be
+    /// dropped too; what came in less what was read, once nothing waits, is what was lost.
+    async fn count_dropped(&mut self, now: Millis) {
+        let received = self.link.client.statistics().in_messages.load(std::sync::atomic::Ordering::Relaxed);
+        let missing = received.saturating_sub(self.heard.read);
+        // A message may be on its way from the connection to the subscription: lost is what stays missing.
+        let lost = missing.min(self.heard.missing);
+        self.heard.missing = missing;
+        let waiting = missing.saturating_sub(self.heard.reported) > 0
+            && (missing != lost || self.heard.reported == lost);
+        if waiting || lost <= self.heard.reported {
+            return;
+        }
+        let newly = lost - self.heard.reported;
+        self.heard.reported = lost;
+        self.metrics.dropped.inc_by(newly);
+        tracing::warn!(newly, "messages were lost before the guard could read them");
+        let mut event =
+            Event::new(Kind::Dropped, now).detail("the guard could not keep up; nothing was let through");
+        event.count = Some(newly);
+        self.event(event).await;
+    }
+
+    async fn reload(&mut self, now: Millis) {
+        let outcome = match reload::load(&self.config, &self.store) {
+            Ok(in_force) => self.desk.replace(in_force, now).map_err(|refused| refused.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match outcome {
+            Ok(()) => tracing::info!("policy and status were read again"),
+            Err(error) => {
+                tracing::error!(error, "the new policy or status is refused; the old one stays in force");
+                self.event(Event::new(Kind::ChangeRefused, now).detail(error)).await;
+            }
+        }
+    }
+
+    fn status(&self) -> StatusReport {
+        let sessions = self.desk.sessions();
+        let in_force = sessions.in_force();
+        let progress = self.desk.sync_handle().progress();
+        let not_ready = if !self.desk.admits() {
+            Some("the audit log cannot be written".to_owned())
+        } else if !self.link.is_up() {
+            Some("not connected to the bus".to_owned())
+        } else {
+            None
+        };
+        let info = self.link.client.server_info();
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            bus: self.config.roots.name.to_string(),
+            epoch: sessions.guard().epoch,
+            started: self.started.0,
+            ready: not_ready.is_none(),
+            not_ready,
+            policy_version: in_force.policy.version(),
+            status_version: in_force.status.version,
+            status_valid_until: in_force.status.valid_until.0,
+            server: format!("{} {}", info.server_name, info.version),
+            sessions: sessions
+                .roster()
+                .iter()
+                .map(|session| SessionReport {
+                    agent: session.agent().to_string(),
+                    session: session.id().to_string(),
+                    team: session.credential.claims().team.to_string(),
+                    readings: session.readings.len(),
+                    keys: session.keys.len(),
+                })
+                .collect(),
+            quarantined: sessions.quarantined().iter().map(ToString::to_string).collect(),
+            audit: AuditReport {
+                written: progress.written,
+                synced: progress.synced,
+                sealed: progress.sealed,
+                fault: progress.fault.or(progress.seal_fault),
+            },
+            dropped: self.heard.reported,
+        }
+    }
+
+    /// Reads no more, finishes what was received, closes the log.
+    async fn stop(mut self) -> Result<(), ServiceError> {
+        tracing::info!("the guard is stopping");
+        self.event(Event::new(Kind::Stopping, now())).await;
+        let drained = tokio::time::timeout(DRAIN, async {
+            // After these the server sends no more, and the streams end behind what is buffered.
+            let _ = self.ingress.drain().await;
+            let _ = self.control.drain().await;
+            while let Some(message) = self.control.next().await {
+                self.control_turn(message).await;
+            }
+            while let Some(message) = self.ingress.next().await {
+                self.ingress_turn(message).await;
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!("stopped before everything received was finished: the server does not answer");
+        }
+        self.carry_out().await;
+        let Self { desk, verdicts, link, .. } = self;
+        let synced = desk.sync_handle();
+        let upto = synced.progress().written;
+        let _ = tokio::time::timeout(DRAIN, synced.synced(upto)).await;
+        // Its task ends when the last sender is gone, after the verdicts under way.
+        drop(verdicts);
+        desk.close()?;
+        let _ = tokio::time::timeout(DRAIN, link.client.drain()).await;
+        Ok(())
+    }
+}
+
+/// Sends verdicts once what they are about is on disk: one task, so that they keep their order and one wait
+/// serves all that queued meanwhile.
+fn spawn_verdicts(synced: SyncHandle, link: Link) -> mpsc::Sender<PendingVerdicts> {
+    let (sender, mut receiver) = mpsc::channel::<PendingVerdicts>(1024);
+    tokio::spawn(async move {
+        while let Some(pending) = receiver.recv().await {
+            if let Err(error) = synced.synced(pending.upto).await {
+                tracing::error!(%error, "no verdict without the log on disk");
+                continue;
+            }
+            for notice in pending.notices {
+                if let Err(error) = notice.publish(&link.client).await {
+                    tracing::warn!(%error, "could not publish a verdict");
+                }
+            }
+        }
+    });
+    sender
+}
+
+fn barred(known: &[Known]) -> HashSet<AgentToken> {
+    known
+        .iter()
+        .filter(|known| known.record.state.is_barred())
+        .map(|known| known.record.agent.clone())
+        .collect()
+}
+
+/// The audit log's name in its checkpoints, by which its signatures are verified.
+#[must_use]
+pub fn log_name(config: &Config) -> String {
+    format!("sealbus/{}/guard", config.roots.name)
+}
+
+fn make_directory(path: &std::path::Path) -> Result<(), ServiceError> {
+    std::fs::create_dir_all(path).map_err(|source| ServiceError::Directory { path: path.to_owned(), source })
+}
+
+/// The guard's key is used in three places that own it: the desk, the heartbeat, the log.
+fn copy(key: &SigningKey) -> SigningKey {
+    SigningKey::from_seed(&key.to_seed())
+}
