@@ -9,6 +9,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     str::FromStr as _,
+    sync::Arc,
 };
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
@@ -331,7 +332,7 @@ pub enum ConfigError {
         message: String,
         /// Its text.
         #[source_code]
-        text: NamedSource<String>,
+        text: Arc<NamedSource<String>>,
         /// Where.
         #[label("here")]
         place: Option<SourceSpan>,
@@ -348,7 +349,7 @@ pub enum ConfigError {
         remedy: &'static str,
         /// Its text.
         #[source_code]
-        text: NamedSource<String>,
+        text: Arc<NamedSource<String>>,
         /// Where.
         #[label("here")]
         place: SourceSpan,
@@ -376,8 +377,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn source(&self) -> NamedSource<String> {
-        NamedSource::new(self.path.display().to_string(), self.text.to_owned())
+    fn source(&self) -> Arc<NamedSource<String>> {
+        Arc::new(NamedSource::new(self.path.display().to_string(), self.text.to_owned()))
     }
 
     fn toml(&self, error: &toml::de::Error) -> ConfigError {

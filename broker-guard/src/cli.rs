@@ -1,0 +1,109 @@
+//! The `sealbus` command: one file a subcommand, its arguments beside its function.
+//!
+//! Results go to stdout (with `--json` one object, or one a line), everything else to stderr. Every failure
+//! names the place and the remedy and ends with a code of [`Exit`]; nothing here panics on input.
+
+mod agent;
+mod busdir;
+mod completion;
+mod failure;
+mod init;
+mod output;
+mod policy;
+mod registry;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Exit;
+use failure::Failure;
+use output::Output;
+
+const ABOUT: &str = "Sealed envelopes for AI agents over NATS";
+
+const AFTER_HELP: &str = "\
+First steps:
+  sealbus init demo --bus demo            make a bus directory: keys, policy, configuration
+  sealbus agent add alice --team analyst  make an agent's credentials
+
+Exit codes:
+   0  success
+   1  failure: the operation did not succeed (such as: the bus cannot be reached)
+   2  usage: the command line is wrong
+   3  denied: the guard or the policy refused it
+   4  verification failed: a signature or the audit log is not what it should be
+  64  configuration, key file, credentials file or policy is wrong
+
+With --json a failure is an object with the key `error` on stdout.";
+
+/// `sealbus`.
+#[derive(Debug, Parser)]
+#[command(name = "sealbus", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(propagate_version = true, disable_help_subcommand = true, arg_required_else_help = true)]
+struct Cli {
+    /// Write JSON to stdout: one object, or one a line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Args),
+    #[command(subcommand)]
+    Agent(agent::Command),
+    #[command(subcommand)]
+    Policy(policy::Command),
+    Completion(completion::Args),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    match run(cli.command, &output) {
+        Ok(()) => Exit::Success.into(),
+        Err(failure) => output.failure(&failure).into(),
+    }
+}
+
+fn run(command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Init(args) => init::run(&args, output),
+        Command::Agent(command) => agent::run(&command, output),
+        Command::Policy(command) => policy::run(&command, output),
+        Command::Completion(args) => completion::run(&args, output),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_and_shows_an_example() {
+        fn visit(path: &str, command: &clap::Command) {
+            assert!(command.get_about().is_some(), "`{path}` has no description");
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(command.has_subcommands() || help.contains("sealbus "), "`{path}` shows no example");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "`{path}`: `{}` has no help", argument.get_id());
+            }
+            for subcommand in command.get_subcommands() {
+                visit(&format!("{path} {}", subcommand.get_name()), subcommand);
+            }
+        }
+        visit("sealbus", &Cli::command());
+    }
+}

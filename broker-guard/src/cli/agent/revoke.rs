@@ -1,0 +1,83 @@
+//! `sealbus agent revoke`: the next status statement names the identity.
+
+use sealbus_envelope::identity::{DEFAULT_STATUS_MS, KeyKind, MAX_REVOKED, Revocation};
+use serde_json::json;
+
+use super::super::{
+    busdir::{BusArg, OfflineArg, write_status},
+    failure::{Exit, Failure},
+    output::{Output, STRONG, paint},
+    registry::{Registry, revoked_at},
+    when::rfc3339,
+};
+use crate::keyfile::now;
+
+const EXAMPLES: &str = "\
+Examples:
+  sealbus agent revoke alice --reason 'laptop stolen'
+  sealbus agent revoke alice --offline /media/keys/offline
+
+The guard takes up the new statement by itself, disconnects the agent and has keys rotated. Needs one
+signature of the status key; there is no command that takes a revocation back.";
+
+/// Revoke an agent for good
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Name of the agent
+    name: String,
+    /// Why, for who reads `sealbus agent show`
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    bus: BusArg,
+    #[command(flatten)]
+    offline: OfflineArg,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let dir = args.bus.open()?;
+    let (bundle, _) = dir.bundle()?;
+    let mut registry = Registry::lock(&dir)?;
+    let mut status = dir.status(&bundle)?;
+    let entry = registry.find(&args.name)?;
+    let claims = entry.credential.claims().clone();
+    if let Some(at) = revoked_at(&status, entry) {
+        let message = format!("`{}` is revoked already, since {}", args.name, rfc3339(at));
+        return Err(Failure::told(Exit::Failure, "revoked_already", message, "nothing is left to do"));
+    }
+    if status.revoked.len() >= MAX_REVOKED {
+        let message = format!("the status statement holds {MAX_REVOKED} revocations, the most it can");
+        let remedy = "make a new issuer; credentials that expired need no revocation";
+        return Err(Failure::told(Exit::Failure, "too_many_revocations", message, remedy));
+    }
+    let key = dir.offline(&args.offline).status(&bundle)?;
+    let at = now();
+    status.revoked.push(Revocation { identity: claims.identity.clone(), at });
+    status.version += 1;
+    status.policy_version = status.policy_version.max(bundle.head().fields().version);
+    (status.issued, status.valid_until) = (at, at.plus(DEFAULT_STATUS_MS));
+    // The statement first: it is what counts. The registry only remembers why.
+    write_status(&dir, &status, &key)?;
+    registry.set_reason(&args.name, args.reason.clone());
+    registry.save()?;
+    let object = json!({
+        "name": claims.name,
+        "token": claims.token(),
+        "identity": claims.identity.to_nkey(KeyKind::User),
+        "revoked_at": rfc3339(at),
+        "reason": args.reason,
+        "status_version": status.version,
+        "valid_until": rfc3339(status.valid_until),
+        "status": dir.config.status,
+    });
+    let text = format!(
+        "{} is revoked: status statement {} in {}, valid until {}\nA guard that runs here takes it up by \
+         itself; copy the file to every other guard.",
+        paint(STRONG, claims.token()),
+        status.version,
+        dir.config.status.display(),
+        rfc3339(status.valid_until),
+    );
+    output.show(&object, text)
+}

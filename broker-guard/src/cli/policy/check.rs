@@ -1,0 +1,62 @@
+//! `sealbus policy check`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::super::{
+    failure::{Exit, Failure, to_json},
+    output::{GOOD, Output, paint},
+};
+use crate::policy::{self, Checked, source::PolicySource};
+
+const EXAMPLES: &str = "\
+Examples:
+  sealbus policy check policy.toml
+  sealbus policy check policy.toml --json | jq '.error.related[].places[0].line'
+
+Everything wrong is reported at once, with its line. Exit code 64 if the policy cannot be signed.";
+
+/// Check a policy file and report everything wrong with it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The policy file
+    #[arg(default_value = "policy.toml")]
+    file: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let checked = read(&args.file, output)?;
+    let (teams, rules) = (checked.policy.teams().len(), checked.policy.rules().len());
+    let object = json!({
+        "file": args.file,
+        "teams": teams,
+        "rules": rules,
+        "warnings": checked.warnings.as_slice().len(),
+        "findings": if checked.warnings.is_empty() { json!([]) } else { to_json(&checked.warnings).get("related").cloned().unwrap_or_default() },
+    });
+    let text = format!("{} {}: {teams} teams, {rules} rules", paint(GOOD, "✓"), args.file.display());
+    output.show(&object, text)
+}
+
+/// Reads and checks a policy; shows its warnings.
+pub(super) fn read(path: &Path, output: &Output) -> Result<Checked, Failure> {
+    let text = fs::read_to_string(path).map_err(|source| {
+        let message = format!("cannot read the policy `{}`", path.display());
+        let remedy = match source.kind() {
+            std::io::ErrorKind::NotFound => "name the file, or run this in the bus directory",
+            std::io::ErrorKind::InvalidData => "it must be UTF-8 text; see whether it is the right file",
+            _ => "see whether the path is right",
+        };
+        Failure::because(Exit::Config, "policy_unreadable", message, remedy, source)
+    })?;
+    let checked = policy::check(&PolicySource::new(path.display().to_string(), text))?;
+    if !checked.warnings.is_empty() && !output.is_json() {
+        output.diagnostic(&checked.warnings);
+    }
+    Ok(checked)
+}
