@@ -400,10 +400,13 @@ fn wrong_type(value: &Spanned<DeValue<'_>>, what: &str, wanted: &str) -> Finding
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     };
-    Finding::error(
-        Code::WrongType,
-        format!("{what} must be {wanted}"),
-        value.span(),
-        format!("this is {found}"),
-    )
+    let help = match wanted {
+        "a string" => "put it in double quotes",
+        "a whole number" => "write the digits alone, without quotes or a unit",
+        "`true` or `false`" => "write it without quotes",
+        "a table" => "write `{ key = value, … }`; the example policy shows each table",
+        _ => "write `[\"NAME\", …]`, in brackets even if it is one",
+    };
+    let message = format!("{what} must be {wanted}");
+    Finding::error(Code::WrongType, message, value.span(), format!("this is {found}")).help(help)
 }
