@@ -15,6 +15,7 @@ pub mod decide;
 pub mod diagnostic;
 mod enforced;
 pub mod model;
+mod names;
 mod parse;
 pub mod permissions;
 mod sound;
