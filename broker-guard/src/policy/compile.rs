@@ -157,9 +157,44 @@ pub struct CompiledRule {
     pub rate: Option<Rate>,
     /// Largest envelope, in bytes on the wire.
     pub max_bytes: usize,
+    shape: Shape,
+}
+
+/// The forms a pattern takes, by how fast a subject is held against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// No wildcard: equality.
+    Literal,
+    /// The only wildcard is `>`: the subject begins like the pattern and goes on.
+    Prefix,
+    /// `*` somewhere: token by token.
+    Tokens,
+}
+
+impl Shape {
+    fn of(pattern: &Pattern) -> Self {
+        if pattern.is_literal() {
+            return Self::Literal;
+        }
+        if pattern.as_str().contains('*') { Self::Tokens } else { Self::Prefix }
+    }
 }
 
 impl CompiledRule {
+    /// Whether the rule covers `subject`, a literal subject that was checked for form.
+    #[must_use]
+    pub fn covers(&self, subject: &str) -> bool {
+        let pattern = self.pattern.as_str();
+        match self.shape {
+            Shape::Literal => subject == pattern,
+            Shape::Prefix => {
+                let begin = pattern.strip_suffix('>').unwrap_or(pattern);
+                subject.len() > begin.len() && subject.starts_with(begin)
+            }
+            Shape::Tokens => self.pattern.matches_str(subject),
+        }
+    }
+
     /// Whether it is a request rule.
     #[must_use]
     pub const fn is_request(&self) -> bool {
@@ -304,6 +339,7 @@ impl CompiledPolicy {
             kind: rule.kind,
             rate: rule.rate,
             max_bytes: usize::try_from(rule.max_bytes).unwrap_or(usize::MAX),
+            shape: Shape::of(&rule.pattern),
         });
         Ok(())
     }

@@ -229,7 +229,7 @@ impl CompiledPolicy {
         label: Label,
         size: usize,
     ) -> Result<&'p CompiledRule, Reason> {
-        if !rule.pattern.matches_str(subject) {
+        if !rule.covers(subject) {
             return Err(Reason::SubjectOutsideRule);
         }
         self.label(who, rule, label)?;
