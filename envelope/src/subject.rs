@@ -350,7 +350,7 @@ impl WireSubjects {
     #[must_use]
     pub fn read_delivery<'a>(&self, subject: &'a str) -> Option<(Level, &'a str)> {
         let (level, logical) = self.strip(subject, "out")?.split_once('.')?;
-        Some((Level::new(level.parse().ok()?).ok()?, logical))
+        Some((Level::new(read_number(level)?).ok()?, logical))
     }
 
     /// `sb.box.<agent>.<sid>.<kind>`: where the guard talks to a session (`kind` may be `>`).
@@ -362,7 +362,9 @@ impl WireSubjects {
     /// The kind in a box subject.
     #[must_use]
     pub fn read_box_kind<'a>(&self, subject: &'a str) -> Option<&'a str> {
-        self.strip(subject, "box")?.split('.').nth(2)
+        let mut tokens = self.strip(subject, "box")?.split('.');
+        let kind = tokens.nth(2)?;
+        if tokens.next().is_none() { Some(kind) } else { None }
     }
 
     /// `sb.all.<p>`: heartbeats to the agents of a slot.
@@ -383,9 +385,13 @@ impl WireSubjects {
 }
 
 fn read_partition(text: &str) -> Option<Partition> {
+    Partition::new(read_number(text)?)
+}
+
+fn read_number(text: &str) -> Option<u8> {
     let n: u8 = text.parse().ok()?;
-    // `+7` and `07` parse as 7 too: one slot, one spelling.
-    if n.to_string() == text { Partition::new(n) } else { None }
+    // `+7` and `07` parse as 7 too: one number, one spelling.
+    if n.to_string() == text { Some(n) } else { None }
 }
 
 #[cfg(test)]
@@ -407,6 +413,25 @@ mod tests {
         }
         assert!(Pattern::parse("a.>.b").is_err());
         assert!(Subject::parse(&["a"; MAX_TOKENS].join(".")).is_ok());
+    }
+
+    #[test]
+    fn a_wire_subject_has_one_spelling() {
+        let wire = WireSubjects::default();
+        assert!(wire.read_delivery("sb.out.1.a").is_some());
+        assert!(wire.read_ingress("sb.in.7.a.b").is_some());
+        for level in ["01", "+1", "16", "-1", ""] {
+            assert!(wire.read_delivery(&format!("sb.out.{level}.a")).is_none(), "{level}");
+        }
+        for slot in ["07", "+7", "64", ""] {
+            assert!(wire.read_ingress(&format!("sb.in.{slot}.a.b")).is_none(), "{slot}");
+            assert!(wire.read_control(&format!("sb.ctl.{slot}.a.s.hello")).is_none(), "{slot}");
+        }
+        assert!(wire.read_control("sb.ctl.7.a.s.hello").is_some());
+        assert!(wire.read_control("sb.ctl.7.a.s.hello.x").is_none());
+        assert_eq!(wire.read_box_kind("sb.box.a.s.grant"), Some("grant"));
+        assert_eq!(wire.read_box_kind("sb.box.a.s.grant.x"), None);
+        assert!(wire.read_delivery("sbx.out.1.a").is_none() && wire.read_delivery("sb.out").is_none());
     }
 
     fn texts(wild: bool) -> impl Strategy<Value = String> {

@@ -55,18 +55,21 @@ pub struct SessionStatement {
     pub session: SessionId,
     /// The guard epoch that it is made for.
     pub guard: GuardEpoch,
-    /// The keys.
+    /// The keys, ascending by id, none twice.
     pub keys: Vec<LiveKey>,
 }
 
 impl SessionStatement {
-    /// Signs the statement: `[body, signature]`.
+    /// Signs the statement: `[body, signature]`; sorts the keys. A session with more than [`MAX_LIVE_KEYS`]
+    /// announces the rest with `open`.
     #[must_use]
     pub fn sign(&self, session_key: &SigningKey) -> Vec<u8> {
-        let mut w = Writer::with_capacity(128 + 160 * self.keys.len());
+        let mut keys: Vec<_> = self.keys.iter().collect();
+        keys.sort_by_key(|key| key.key);
+        let mut w = Writer::with_capacity(128 + 160 * keys.len());
         w.array(6).uint(VERSION).bin(self.bus.as_bytes()).bin(self.session.as_bytes());
         w.uint(self.guard.epoch).bin(&self.guard.challenge).array(self.keys.len());
-        for key in &self.keys {
+        for key in keys {
             w.array(6).bin(key.key.as_bytes()).str(key.rule.as_str());
             write_label(&mut w, key.label);
             w.uint(key.epoch).uint(key.next).option(key.asker.as_ref(), |w, asker| {
@@ -98,17 +101,22 @@ impl SessionStatement {
         let session = SessionId::from_bytes(r.bin_array()?);
         let made_for = GuardEpoch { epoch: r.uint()?, challenge: r.bin_array()? };
         let count = r.array_len(MAX_LIVE_KEYS)?;
-        let mut keys = Vec::with_capacity(count);
+        let mut keys: Vec<LiveKey> = Vec::with_capacity(count);
         for _ in 0..count {
             r.array(6)?;
-            keys.push(LiveKey {
+            let key = LiveKey {
                 key: KeyId::from_bytes(r.bin_array()?),
                 rule: Name::parse(r.str(MAX_NAME)?)?,
                 label: read_label(&mut r)?,
                 epoch: r.small()?,
                 next: r.uint()?,
                 asker: r.option(Reader::bin_array)?.map(SessionId::from_bytes),
-            });
+            };
+            // One key named twice would have two next sequence numbers, and replays between them.
+            if keys.last().is_some_and(|last| last.key >= key.key) {
+                return Err(Refused::new(Reason::BadEncoding, WHAT));
+            }
+            keys.push(key);
         }
         r.finish()?;
         if session != certificate.id() {

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     hash,
@@ -174,8 +174,8 @@ impl Credential {
         if text.len() > MAX_CREDENTIAL {
             return Err(Refused::new(Reason::TooLarge, "credential"));
         }
-        let claims = verify_jwt(text, issuer)?;
-        let claims: JwtClaims = serde_json::from_value(claims).map_err(|_| invalid)?;
+        // Read from the text itself: a member that stands twice is refused, not read in one of two ways.
+        let claims: JwtClaims = serde_json::from_slice(&jwt_body(text, issuer)?).map_err(|_| invalid)?;
         if claims.iss != issuer.to_nkey(KeyKind::Account) || claims.sealbus.zones.len() > MAX_ZONES {
             return Err(invalid);
         }
@@ -254,20 +254,30 @@ pub fn sign_jwt(claims: &Value, key: &SigningKey) -> String {
 /// # Errors
 /// `credential_invalid` if it is no such JWT; `bad_signature`.
 pub fn verify_jwt(text: &str, key: &PublicKey) -> Result<Value, Refused> {
+    let body = jwt_body(text, key)?;
+    serde_json::from_slice(&body).map_err(|_| Refused::new(Reason::CredentialInvalid, "jwt"))
+}
+
+/// The two fields of a JWT's header; others are ignored.
+#[derive(Deserialize)]
+struct JwtHeader {
+    typ: String,
+    alg: String,
+}
+
+fn jwt_body(text: &str, key: &PublicKey) -> Result<Vec<u8>, Refused> {
     let invalid = Refused::new(Reason::CredentialInvalid, "jwt");
     let (signed, signature) = text.rsplit_once('.').ok_or(invalid)?;
     let (header, body) = signed.split_once('.').ok_or(invalid)?;
     let decode = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| invalid);
-    // The header is ours to the byte or its two fields in any form; the algorithm is never its choice.
-    let head: Map<String, Value> = serde_json::from_slice(&decode(header)?).map_err(|_| invalid)?;
-    if head.get("alg").and_then(Value::as_str) != Some("ed25519-nkey")
-        || head.get("typ").and_then(Value::as_str).is_none_or(|typ| !typ.eq_ignore_ascii_case("jwt"))
-    {
+    // The header may name the one algorithm there is; it never chooses one.
+    let head: JwtHeader = serde_json::from_slice(&decode(header)?).map_err(|_| invalid)?;
+    if head.alg != "ed25519-nkey" || !head.typ.eq_ignore_ascii_case("jwt") {
         return Err(invalid);
     }
     let signature = decode(signature)?.try_into().map_err(|_| invalid)?;
     key.verify_raw(signed.as_bytes(), &signature).map_err(|_| Refused::new(Reason::BadSignature, "jwt"))?;
-    serde_json::from_slice(&decode(body)?).map_err(|_| invalid)
+    decode(body)
 }
 
 fn sha256(bytes: &[u8]) -> hash::Hash {
@@ -329,6 +339,20 @@ mod tests {
         assert_eq!(refused.unwrap_err().reason, Reason::WrongBus);
         let refused = Credential::verify(credential.as_str(), claims.bus, agent.public());
         assert_eq!(refused.unwrap_err().reason, Reason::BadSignature);
+    }
+
+    #[test]
+    fn a_claim_that_stands_twice_is_refused() {
+        let (agent, issuer) = keys();
+        let claims = claims(&agent, &issuer);
+        let text = Credential::issue(&claims, &issuer).unwrap();
+        let body = text.as_str().split('.').nth(1).unwrap();
+        let body = String::from_utf8(BASE64URL_NOPAD.decode(body.as_bytes()).unwrap()).unwrap();
+        let twice = body.replacen("{", r#"{"name":"root","#, 1);
+        let signed = format!("{HEADER}.{}", BASE64URL_NOPAD.encode(twice.as_bytes()));
+        let signature = BASE64URL_NOPAD.encode(&issuer.sign_raw(signed.as_bytes()));
+        let refused = Credential::verify(&format!("{signed}.{signature}"), claims.bus, issuer.public());
+        assert_eq!(refused.unwrap_err().reason, Reason::CredentialInvalid);
     }
 
     #[test]

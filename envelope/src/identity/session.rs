@@ -103,7 +103,8 @@ impl SessionCertificate {
     /// [`check_time`](Self::check_time).
     ///
     /// # Errors
-    /// The codec's reasons; `unsupported_version`, `wrong_bus`, `weak_key`, `bad_time`, `bad_signature`.
+    /// The codec's reasons; `unsupported_version`, `wrong_bus`, `weak_key`, `bad_time`,
+    /// `certificate_invalid` if the session key is the identity key, `bad_signature`.
     pub fn verify(bytes: &[u8], bus: BusId) -> Result<Self, Refused> {
         const WHAT: &str = "session certificate";
         if bytes.len() > MAX_CERTIFICATE {
@@ -131,6 +132,10 @@ impl SessionCertificate {
         let lifetime = validity.not_after.since(validity.not_before);
         if lifetime == 0 || lifetime > MAX_SESSION_MS {
             return Err(Refused::new(Reason::BadTime, WHAT));
+        }
+        // The identity's key would sign the nonces of every server, and its theft would be a session's.
+        if identity == session {
+            return Err(Refused::new(Reason::CertificateInvalid, WHAT));
         }
         session.verify(Purpose::SessionPossession, body, &possession)?;
         identity.verify(Purpose::SessionCertificate, body, &signature)?;

@@ -58,7 +58,8 @@ pub struct Status {
     pub issued: Millis,
     /// After this no new keys are granted on its word.
     pub valid_until: Millis,
-    /// The revoked identities, ascending by key bytes, none twice.
+    /// The revoked identities. What [`verify`](Self::verify) returns is ascending by key bytes, none twice;
+    /// [`is_revoked`](Self::is_revoked) relies on that.
     pub revoked: Vec<Revocation>,
 }
 

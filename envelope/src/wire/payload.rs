@@ -18,9 +18,9 @@ const WHAT: &str = "payload";
 /// The content of an envelope. `Debug` shows no payload; the bytes are zeroized on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content {
-    /// A media type such as `application/json`, at most 128 bytes.
+    /// A media type such as `application/json`, at most 128 bytes of printable ASCII.
     pub content_type: String,
-    /// W3C trace context, if the sender traces, at most 64 bytes.
+    /// W3C trace context, if the sender traces, at most 64 bytes of printable ASCII.
     pub traceparent: Option<String>,
     /// The payload, at most 1,000,000 bytes.
     pub payload: Vec<u8>,
@@ -37,7 +37,7 @@ impl Content {
     /// Padmé size of the whole.
     ///
     /// # Errors
-    /// `too_large`.
+    /// `too_large`; `bad_encoding` if a text is not printable ASCII.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Refused> {
         if self.payload.len() > MAX_PAYLOAD
             || self.content_type.len() > MAX_CONTENT_TYPE
@@ -45,6 +45,8 @@ impl Content {
         {
             return Err(Refused::new(Reason::TooLarge, WHAT));
         }
+        check_text(&self.content_type)?;
+        self.traceparent.as_deref().map_or(Ok(()), check_text)?;
         let mut w = Writer::with_capacity(padme(self.payload.len() + 256) + 32);
         w.raw(&[0; 4]).array(3).str(&self.content_type);
         w.option(self.traceparent.as_ref(), |w, text| {
@@ -78,6 +80,8 @@ impl Content {
         let traceparent = r.option(|r| r.str(MAX_TRACEPARENT))?.map(str::to_owned);
         let payload = r.bin(MAX_PAYLOAD)?.to_vec();
         r.finish()?;
+        check_text(&content_type)?;
+        traceparent.as_deref().map_or(Ok(()), check_text)?;
         Ok(Self { content_type, traceparent, payload })
     }
 }
@@ -94,6 +98,15 @@ impl std::fmt::Debug for Content {
             .field("content_type", &self.content_type)
             .field("payload_len", &self.payload.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Both texts end in logs and HTTP headers: a line break or an escape in them would forge what follows.
+fn check_text(text: &str) -> Result<(), Refused> {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        Ok(())
+    } else {
+        Err(Refused::new(Reason::BadEncoding, "payload.content_type"))
     }
 }
 
@@ -135,6 +148,16 @@ mod tests {
             let mut content = Content::new("application/json", payload);
             content.traceparent = trace;
             prop_assert_eq!(Content::decode(&content.encode().unwrap()).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn texts_that_would_forge_a_log_line_are_refused() {
+        for text in ["a\nb", "a\0", "\x1b[2J", "ä"] {
+            assert_eq!(Content::new(text, "").encode().unwrap_err().reason, Reason::BadEncoding);
+            let mut content = Content::new("text/plain", "");
+            content.traceparent = Some(text.to_owned());
+            assert_eq!(content.encode().unwrap_err().reason, Reason::BadEncoding);
         }
     }
 
