@@ -1,5 +1,6 @@
 //! The messages themselves. Unsigned: what they carry is signed by whom it concerns, and the rest is advice.
 
+use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
@@ -65,6 +66,29 @@ pub struct AuthToken {
     pub credential: String,
     /// The session certificate.
     pub certificate: ByteBuf,
+}
+
+impl AuthToken {
+    /// The text that CONNECT carries: base64url without padding.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn to_text(&self) -> Result<String, Refused> {
+        Ok(BASE64URL_NOPAD.encode(&encode(self)?))
+    }
+
+    /// Reads the text that CONNECT carries. Nothing in it is verified.
+    ///
+    /// # Errors
+    /// `too_large` above [`MAX_AUTH_TOKEN`]; `malformed` if it is not base64url; as [`decode`].
+    pub fn from_text(text: &str) -> Result<Self, Refused> {
+        const WHAT: &str = "auth_token";
+        if text.len() > MAX_AUTH_TOKEN {
+            return Err(Refused::new(Reason::TooLarge, WHAT));
+        }
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes());
+        decode(&bytes.map_err(|_| Refused::new(Reason::Malformed, WHAT))?)
+    }
 }
 
 /// `hello`: first words of a session to a guard epoch.
@@ -240,6 +264,8 @@ pub struct LobbyNotice {
     pub reason: Reason,
 }
 
+/// The longest auth token, in characters: nats-server takes a CONNECT of 4,096 bytes in all.
+pub const MAX_AUTH_TOKEN: usize = 3584;
 /// The largest control message, in bytes.
 pub const MAX_CONTROL: usize = 1 << 20;
 
@@ -251,11 +277,11 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Refused> {
     rmp_serde::to_vec(message).map_err(|_| Refused::new(Reason::Malformed, "control message"))
 }
 
-/// Reads a control message: exact, nothing behind it.
+/// Reads a control message: exact, nothing behind it, and in the one form that [`encode`] writes.
 ///
 /// # Errors
-/// `malformed`, `trailing_bytes`, `too_large`.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+/// `too_large`, `malformed`, `trailing_bytes`, `bad_encoding`.
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     const WHAT: &str = "control message";
     if bytes.len() > MAX_CONTROL {
         return Err(Refused::new(Reason::TooLarge, WHAT));
@@ -266,5 +292,64 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
         deserializer.set_max_depth(16);
         T::deserialize(&mut deserializer).map_err(|_| Refused::new(Reason::Malformed, WHAT))?
     };
-    if rest.is_empty() { Ok(message) } else { Err(Refused::new(Reason::TrailingBytes, WHAT)) }
+    if !rest.is_empty() {
+        return Err(Refused::new(Reason::TrailingBytes, WHAT));
+    }
+    // serde takes maps for structures and longer forms of numbers; the format has one form.
+    if encode(&message)? == bytes { Ok(message) } else { Err(Refused::new(Reason::BadEncoding, WHAT)) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn refused<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Reason {
+        decode::<T>(bytes).err().map(|refused| refused.reason).unwrap()
+    }
+
+    #[test]
+    fn a_message_has_one_form() {
+        let good = encode(&Unsubscribe { id: 7 }).unwrap();
+        assert_eq!(good, [0x91, 7]);
+        assert!(decode::<Unsubscribe>(&good).is_ok());
+        assert_eq!(refused::<Unsubscribe>(&[0x91, 0xcc, 7]), Reason::BadEncoding);
+        assert_eq!(refused::<Unsubscribe>(b"\x81\xa2id\x07"), Reason::BadEncoding);
+        assert_eq!(refused::<Unsubscribe>(&[0x91, 7, 0]), Reason::TrailingBytes);
+        assert_eq!(refused::<Unsubscribe>(&[0x92, 7, 0]), Reason::Malformed);
+        assert_eq!(refused::<Unsubscribe>(&[0x91]), Reason::Malformed);
+        assert_eq!(refused::<Grants>(&[0x92, 0xc6, 0xff, 0xff, 0xff, 0xff]), Reason::Malformed);
+        assert_eq!(refused::<Unsubscribe>(&vec![0x91; MAX_CONTROL + 1]), Reason::TooLarge);
+        let deep = vec![0x91; 10_000];
+        assert_eq!(refused::<Readers>(&deep), Reason::Malformed);
+    }
+
+    #[test]
+    fn every_message_reads_back_from_its_own_form() {
+        let record = ReaderRecord {
+            credential: "c".into(),
+            certificate: ByteBuf::from([1]),
+            reader_key: ByteBuf::from([2]),
+        };
+        let key = KeyId::from_bytes([3; 32]);
+        let readers = Readers { key, refused: Some(Reason::StaleKey), readers: vec![record], more: true };
+        decode::<Readers>(&encode(&readers).unwrap()).unwrap();
+        let verdict = VerdictNotice { digest: [4; 32], admission: "a".into(), refused: None };
+        decode::<VerdictNotice>(&encode(&verdict).unwrap()).unwrap();
+        let denied = DeniedNotice {
+            reason: Reason::Replay,
+            what: "header.sequence".into(),
+            id: Some(EnvelopeId::from_bytes([5; 16])),
+            digest: None,
+            subject: "a.b".into(),
+            time: Millis(9),
+            count: 1,
+        };
+        decode::<DeniedNotice>(&encode(&denied).unwrap()).unwrap();
+        decode::<Want>(&encode(&Want { session: ByteBuf::from([6; 32]), key }).unwrap()).unwrap();
+        decode::<Bye>(&encode(&Bye {}).unwrap()).unwrap();
+        let token = AuthToken { credential: "x".into(), certificate: ByteBuf::from([7; 9]) };
+        let read = AuthToken::from_text(&token.to_text().unwrap()).unwrap();
+        assert_eq!((read.credential, read.certificate), (token.credential, token.certificate));
+    }
 }
