@@ -1,6 +1,9 @@
 //! The only rooms that know NATS.
 
+pub mod admin;
+pub mod auth;
 pub mod desk;
 pub mod egress;
+pub mod fitness;
 pub mod link;
 pub mod seen;

@@ -4,6 +4,6 @@
 //! makes it so: the state is durable before anything else happens, then the connections are cut, then the
 //! servers are asked whether it worked.
 
-// pub mod enforce;
+pub mod enforce;
 pub mod evidence;
 pub mod state;

@@ -94,6 +94,8 @@ reasons! {
     StatusInvalid = "status_invalid", "the status statement is malformed or not signed by the status key", "sign it again with the status key";
     RolledBack = "rolled_back", "a version is lower than one already seen", "restore the newest version; find out who served the old one";
     WrongRole = "wrong_role", "the credential's role does not allow this", "use a credential with the role that this needs";
+    SessionInUse = "session_in_use", "the session has a live connection already", "start a new session; if you did not connect twice, somebody else holds your session key";
+    WrongConnection = "wrong_connection", "not a standard NATS client connection to a server of the bus", "connect with a standard NATS client to a server that the guard knows";
     Quarantined = "quarantined", "the agent is in quarantine", "ask the security team: `sealbus why`";
 
     // when

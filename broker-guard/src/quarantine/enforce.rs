@@ -1,0 +1,256 @@
+//! Makes a quarantine so: durable, then cut, then looked after.
+//!
+//! The order is the point. Once the state is on disk, no restart sets the agent free; once it is in memory, no
+//! callout lets it in; only then are its connections cut, so that it cannot come straight back. A callout that
+//! another guard answered just before may still let one in: hence the second look, after the time that a server
+//! waits for an answer.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use sealbus_envelope::{
+    identity::PublicKey,
+    name::AgentToken,
+    reason::{Reason, Refused},
+    time::Millis,
+};
+use tokio::sync::Mutex;
+
+use super::state::{self, Cause, Change, Known, NotAllowed, Record, State};
+use crate::{
+    audit::entry::{self, Body, Hex},
+    bus::auth::Auth,
+    store::{Store, StoreError},
+};
+
+/// How long nats-server waits for an answer to a callout by default, and half a second more.
+pub const SECOND_LOOK: Duration = Duration::from_millis(2_500);
+
+/// Why an agent's state could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnforceError {
+    /// The change makes no sense from the state that the agent is in.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// It could not be made durable. A quarantine is in force nevertheless, until the guard restarts.
+    #[error("the change could not be made durable: {0}")]
+    Store(#[from] StoreError),
+    /// The guard is ending.
+    #[error("the guard is stopping")]
+    Stopping,
+}
+
+/// What the guard remembers of agents, in memory. Read by every callout and every partition without waiting.
+#[derive(Debug, Default)]
+pub struct Bars(ArcSwap<HashMap<[u8; 32], Record>>);
+
+impl Bars {
+    /// What the store remembers.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the guard must then not start, or it would let quarantined agents in.
+    pub fn load(store: &Store) -> Result<Self, StoreError> {
+        let known = store.quarantine()?.into_iter();
+        Ok(Self(ArcSwap::from_pointee(
+            known.map(|Known { identity, record }| (*identity.as_bytes(), record)).collect(),
+        )))
+    }
+
+    /// Whether the identity is kept off the bus.
+    #[must_use]
+    pub fn is_barred(&self, identity: &PublicKey) -> bool {
+        self.0.load().get(identity.as_bytes()).is_some_and(|record| record.state.is_barred())
+    }
+
+    /// What is remembered of an identity.
+    #[must_use]
+    pub fn get(&self, identity: &PublicKey) -> Option<Record> {
+        self.0.load().get(identity.as_bytes()).cloned()
+    }
+
+    /// The identity and record of an agent, by its token.
+    #[must_use]
+    pub fn by_agent(&self, agent: &str) -> Option<Known> {
+        let all = self.0.load();
+        let (identity, record) = all.iter().find(|(_, record)| record.agent.as_str() == agent)?;
+        Some(Known { identity: PublicKey::from_bytes(identity).ok()?, record: record.clone() })
+    }
+
+    /// Every record, by agent.
+    #[must_use]
+    pub fn all(&self) -> Vec<Record> {
+        let mut all: Vec<_> = self.0.load().values().cloned().collect();
+        all.sort_by(|a, b| a.agent.cmp(&b.agent));
+        all
+    }
+
+    fn set(&self, identity: &PublicKey, record: &Record) {
+        self.0.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            all.insert(*identity.as_bytes(), record.clone());
+            all
+        });
+    }
+}
+
+/// A change that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The identity.
+    pub identity: PublicKey,
+    /// The state it left.
+    pub from: State,
+    /// What is remembered now.
+    pub record: Record,
+}
+
+/// What the servers said after a quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enforced {
+    /// Connections of the agent that were cut.
+    pub cut: usize,
+    /// Connections of the agent that are still there, or could not be cut.
+    pub left: usize,
+    /// Servers that did not answer, by name.
+    pub silent: Vec<String>,
+}
+
+impl Enforced {
+    /// Whether every server answered, twice, that it holds no connection of the agent. It is as good as the
+    /// servers' word.
+    #[must_use]
+    pub fn confirmed(&self) -> bool {
+        self.left == 0 && self.silent.is_empty()
+    }
+
+    /// The audit entry and event that tell it.
+    #[must_use]
+    pub fn to_audit(&self, changed: &Changed) -> Body<'static> {
+        let mut body = audit(changed);
+        body.confirmed = Some(self.confirmed());
+        body.detail = Some(if self.confirmed() {
+            format!("{} connections cut; no server holds one", self.cut).into()
+        } else {
+            let silent = self.silent.join(", ");
+            format!("{} connections cut, {} left, no answer from: {silent}", self.cut, self.left).into()
+        });
+        Body::Quarantine(body)
+    }
+}
+
+impl Changed {
+    /// The audit entry and event of the change itself.
+    #[must_use]
+    pub fn to_audit(&self) -> Body<'static> {
+        Body::Quarantine(audit(self))
+    }
+}
+
+fn audit(changed: &Changed) -> entry::Quarantine<'static> {
+    let Record { agent, state, cause, .. } = &changed.record;
+    entry::Quarantine {
+        agent: agent.to_string().into(),
+        from: changed.from.code().into(),
+        to: state.code().into(),
+        reason: cause.reason.code().into(),
+        evidence: cause.envelopes.iter().map(|digest| Hex::from(*digest)).collect(),
+        confirmed: None,
+        detail: Some(cause.what.clone().into()),
+    }
+}
+
+/// Changes states and enforces them.
+#[derive(Debug)]
+pub struct Enforcer {
+    store: Arc<Store>,
+    bars: Arc<Bars>,
+    // Read, change and write of one agent's state must not interleave with another change of it.
+    changing: Mutex<()>,
+}
+
+impl Enforcer {
+    /// Keeps `store` and `bars` in step.
+    #[must_use]
+    pub fn new(store: Arc<Store>, bars: Arc<Bars>) -> Self {
+        Self { store, bars, changing: Mutex::new(()) }
+    }
+
+    /// Changes an agent's state: on disk first, in memory second. `None` if it is in that state already. After
+    /// a quarantine, rotate the keys that its sessions were given and call [`enforce`](Self::enforce).
+    ///
+    /// # Errors
+    /// [`EnforceError`]. If the disk fails, a quarantine or revocation is in force in memory all the same.
+    pub async fn change(
+        &self,
+        identity: &PublicKey,
+        agent: &AgentToken,
+        change: Change,
+        cause: Cause,
+        now: Millis,
+    ) -> Result<Option<Changed>, EnforceError> {
+        let _changing = self.changing.lock().await;
+        let before = self.bars.get(identity);
+        let Some(record) = state::apply(before.as_ref(), agent, change, cause, now)? else {
+            return Ok(None);
+        };
+        let (store, key, copy) = (Arc::clone(&self.store), identity.clone(), record.clone());
+        let written = tokio::task::spawn_blocking(move || store.put_quarantine(&key, &copy)).await;
+        let written = written.map_err(|_| EnforceError::Stopping).and_then(|done| Ok(done?));
+        // Without the disk nobody is set free, and nobody dangerous stays in.
+        if written.is_ok() || record.state.is_barred() {
+            self.bars.set(identity, &record);
+        }
+        written?;
+        let from = before.map_or(State::Normal, |before| before.state);
+        tracing::warn!(%agent, %from, to = %record.state, reason = record.cause.reason.code(), what = record.cause.what, "state changed");
+        Ok(Some(Changed { identity: identity.clone(), from, record }))
+    }
+
+    /// Cuts every connection of an identity that is barred, looks at the servers at once and again after
+    /// `second_look` ([`SECOND_LOOK`]).
+    pub async fn enforce(&self, auth: &Auth, identity: &PublicKey, second_look: Duration) -> Enforced {
+        let mut enforced = Enforced { cut: 0, left: 0, silent: Vec::new() };
+        let mut known = HashSet::new();
+        self.look(auth, identity, &mut known, &mut enforced).await;
+        tokio::time::sleep(second_look).await;
+        self.look(auth, identity, &mut known, &mut enforced).await;
+        enforced.silent.sort();
+        enforced.silent.dedup();
+        enforced
+    }
+
+    /// Cuts what there is, then compares all connections ever seen of the agent with what the servers hold.
+    async fn look(
+        &self,
+        auth: &Auth,
+        identity: &PublicKey,
+        known: &mut HashSet<crate::bus::auth::ConnectionId>,
+        enforced: &mut Enforced,
+    ) {
+        let connections = auth.connections_of(identity).into_iter();
+        // The lobby is where a barred agent hears that it is.
+        let connections: Vec<_> = connections.filter(|connection| !connection.lobby).collect();
+        let all = connections.len();
+        known.extend(connections.into_iter().map(|connection| connection.id));
+        let failed = auth.disconnect_all(identity, Refused::new(Reason::Quarantined, "agent")).await;
+        let failed = failed.iter().filter(|(connection, _)| !connection.lobby).count();
+        enforced.cut += all.saturating_sub(failed);
+        match auth.admin().survey().await {
+            Ok(survey) => {
+                let there = survey.connections.iter().filter(|listed| known.contains(&listed.id)).count();
+                enforced.left = there.max(failed);
+                enforced.silent.extend(survey.silent);
+            }
+            Err(error) => {
+                tracing::error!(%error, "whether the agent is off the bus cannot be confirmed");
+                enforced.left = failed;
+                enforced.silent.push("all".to_owned());
+            }
+        }
+    }
+}
