@@ -40,6 +40,7 @@ mod frame;
 pub mod hex;
 pub mod note;
 pub mod order;
+mod outcome;
 pub mod path;
 pub mod prove;
 mod read;
