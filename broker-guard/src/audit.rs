@@ -40,7 +40,6 @@ mod frame;
 pub mod hex;
 pub mod note;
 pub mod order;
-mod outcome;
 pub mod path;
 pub mod prove;
 mod read;

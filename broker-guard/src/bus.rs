@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod authority;
 pub mod desk;
 pub mod egress;
 pub mod fitness;

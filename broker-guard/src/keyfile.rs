@@ -42,6 +42,12 @@ pub struct GuardKeys {
 pub struct CurveSecret(nkeys::XKey);
 
 impl CurveSecret {
+    /// The key pair, for its one owner.
+    #[must_use]
+    pub fn into_key(self) -> nkeys::XKey {
+        self.0
+    }
+
     /// The key pair, for sealing and opening.
     #[must_use]
     pub const fn key(&self) -> &nkeys::XKey {

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -83,7 +84,7 @@ pub fn load(config: &Config, store: &Store) -> Result<InForce, ReloadError> {
     }
     store.raise(Mark::Policy, policy.version())?;
     store.raise(Mark::Status, status.version)?;
-    Ok(InForce { bundle, policy, status, status_bytes })
+    Ok(InForce { bundle: Arc::new(bundle), policy: Arc::new(policy), status: Arc::new(status), status_bytes })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ReloadError> {

@@ -1,22 +1,25 @@
 //! The guard as it runs: wires the rooms together and owns the loop.
 //!
 //! Start in order, each step failing with what to do about it: keys, store, policy and status, audit log,
-//! connections; only then are envelopes read. Stop in the reverse order: what was received is finished, then
+//! connections, the servers' fitness, the callout in force; only then are envelopes read. Stop in the reverse order: what was received is finished, then
 //! the log is closed.
 
-use std::{collections::HashSet, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use async_nats::{Message, Subscriber};
+use async_nats::{ConnectOptions, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use rand_core::UnwrapErr;
 use sealbus_envelope::{
     control::{GuardEpoch, Heartbeat},
-    identity::SigningKey,
+    identity::{PublicKey, SigningKey},
     name::AgentToken,
+    proof::admission::ADMISSION_RESERVE,
+    reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
+    wire::MAX_ENVELOPE,
 };
 use tokio::{
     net::TcpListener,
@@ -31,8 +34,14 @@ use crate::{
         store::{AppendError, AuditLog, OpenError, Options, SyncHandle},
     },
     bus::{
+        admin::Admin,
+        auth::{
+            Auth, AuthConfig, AuthError, CalloutKeys, ConnectionDecision, Outcome, verify::DEFAULT_RECHECK_MS,
+        },
+        authority::{Door, Hall},
         desk::{Desk, PendingVerdicts, challenge},
         egress::Outgoing,
+        fitness::{self, Needs, ProbeOptions, Unfit},
         link::{self, Link, LinkError},
     },
     clock::now,
@@ -41,7 +50,11 @@ use crate::{
     http::{self, AuditReport, Pages, SessionReport, StatusReport},
     keyfile::{GuardKeys, KeyFileError},
     metrics::Metrics,
-    quarantine::state::Known,
+    quarantine::{
+        enforce::{Bars, Changed, Enforced, Enforcer, SECOND_LOOK},
+        evidence::Response,
+        state::{Cause, Change},
+    },
     reload::{self, ReloadError, Watch},
     sessions::Sessions,
     store::{Store, StoreError},
@@ -53,6 +66,8 @@ const BATCH: usize = 256;
 const CONTROL_TURN: usize = 64;
 /// How long a stopping guard waits for what was already sent to it.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Quarantines whose second look at the servers may be under way.
+const LOOKS: usize = 1_024;
 /// The store's file in the state directory.
 const STORE_FILE: &str = "guard.redb";
 
@@ -86,6 +101,12 @@ pub enum ServiceError {
     /// No connection.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A server is not fit, or the callout is not in force.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The authenticator cannot start.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The health and metrics page cannot be served.
     #[error(
         "cannot listen on {address} for health and metrics: {source}; set `guard.http_listen` to a free address"
@@ -141,35 +162,89 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     )?;
     let guard = GuardEpoch { epoch: audit.epoch(), challenge: challenge(&mut UnwrapErr(getrandom::SysRng)) };
 
-    let link = link::connect(&config, &keys.guard, "envelopes").await?;
+    let link = link::connect(&config, &keys.guard, "for envelopes").await?;
+    let logins = link::connect(&config, &keys.guard, "for logins").await?;
+    let system = link::connect(&config, &keys.system, "to the system account").await?;
+    let admin = Admin::new(system.client.clone(), config.nats.account.clone());
+    let needs = Needs { max_payload: MAX_ENVELOPE + ADMISSION_RESERVE };
+    fitness::check_servers(&link.client, &admin, needs).await?;
+
     let wire = config.subjects();
-    let quarantined = barred(&store.quarantine()?);
+    let bars = Arc::new(Bars::load(&store)?);
+    let (hall, door) = Hall::new(&in_force, Arc::clone(&bars));
+    let auth = Auth::start(
+        logins.client.clone(),
+        admin,
+        Arc::clone(&store),
+        AuthConfig {
+            keys: CalloutKeys { issuer: keys.callout, xkey: keys.xkey.into_key() },
+            roots: Arc::new(config.roots.clone()),
+            wire: wire.clone(),
+            account: config.nats.account.clone(),
+            recheck_ms: DEFAULT_RECHECK_MS,
+            servers: None,
+            sole_guard: true,
+        },
+        Arc::<Hall>::clone(&hall),
+    )
+    .await?;
+    let probe = probe_options(&config);
+    for url in &config.urls {
+        fitness::prove_callout(&auth, url, &probe).await?;
+    }
+
+    let quarantined = bars.all().into_iter().filter(|known| known.state.is_barred()).map(|known| known.agent);
     let max_payload = u32::try_from(link.client.server_info().max_payload).unwrap_or(u32::MAX);
-    let sessions =
-        Sessions::new(config.roots.clone(), guard, keys.credential, max_payload, in_force, quarantined);
+    let sessions = Sessions::new(
+        config.roots.clone(),
+        guard,
+        keys.credential,
+        max_payload,
+        in_force,
+        quarantined.collect(),
+    );
     let desk = Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, metrics.clone());
 
     let control = link.client.subscribe(wire.control_all()).await?;
     let ingress = link.client.subscribe(wire.ingress_all()).await?;
-    let started = now();
     let verdicts = spawn_verdicts(desk.sync_handle(), link.clone());
+    let (looked, looks) = mpsc::channel(LOOKS);
     let guard = Guard {
         heard: Heard::default(),
         report: Arc::new(ArcSwap::from_pointee(StatusReport::default())),
+        enforcer: Arc::new(Enforcer::new(Arc::clone(&store), bars)),
+        started: now(),
         config,
         store,
         watch,
         wire,
         guard_key,
         link,
+        system,
         desk,
         ingress,
         control,
         verdicts,
         metrics,
-        started,
+        auth,
+        hall,
+        door,
+        looked,
+        looks,
     };
     Ok(Running { guard, listener })
+}
+
+/// A test connection: as an agent would connect, without a login.
+fn probe_options(config: &Config) -> ProbeOptions {
+    let (tls, ca) = (config.requires_tls(), config.tls_ca.clone());
+    Arc::new(move || {
+        let options = ConnectOptions::new().require_tls(tls);
+        match &ca {
+            Some(ca) => options.add_root_certificates(ca.clone()),
+            None => options,
+        }
+    })
 }
 
 /// A guard that was started.
@@ -233,6 +308,13 @@ struct Guard {
     report: Arc<ArcSwap<StatusReport>>,
     heard: Heard,
     started: Millis,
+    system: Link,
+    auth: Auth,
+    hall: Arc<Hall>,
+    door: Door,
+    enforcer: Arc<Enforcer>,
+    looked: mpsc::Sender<(Changed, Enforced)>,
+    looks: mpsc::Receiver<(Changed, Enforced)>,
 }
 
 impl Guard {
@@ -246,6 +328,12 @@ impl Guard {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = tick.tick() => self.tick().await,
+                Some(decision) = self.door.decisions.recv() => self.connection(&decision).await,
+                Some(gone) = self.door.departures.recv() => {
+                    self.desk.gone(gone.session, now());
+                    self.carry_out().await;
+                }
+                Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
                 Some(message) = self.control.next() => self.control_turn(message).await,
                 Some(message) = self.ingress.next() => self.ingress_turn(message).await,
                 else => break,
@@ -295,6 +383,99 @@ impl Guard {
                 tracing::error!("the task that sends verdicts is gone");
             }
         }
+        for (session, reason) in todo.disconnect {
+            let auth = self.auth.clone();
+            tokio::spawn(async move {
+                if let Err(error) = auth.disconnect(&session, Refused::new(reason, "session")).await {
+                    tracing::warn!(%error, "a connection could not be cut");
+                }
+            });
+        }
+        for (agent, response) in todo.offenders {
+            self.respond(&agent, response).await;
+        }
+    }
+
+    /// Does what an agent's behaviour calls for.
+    async fn respond(&mut self, agent: &AgentToken, response: Response) {
+        let session = self.desk.sessions().roster().of_agent(agent.as_str()).next();
+        let Some(identity) = session.map(|session| session.credential.claims().identity.clone()) else {
+            return;
+        };
+        match response {
+            Response::Nothing => {}
+            Response::Disconnect => {
+                let auth = self.auth.clone();
+                tokio::spawn(async move {
+                    auth.disconnect_all(&identity, Refused::new(Reason::RateLimited, "flood")).await;
+                });
+            }
+            Response::Quarantine(cause) => self.quarantine(&identity, agent, cause).await,
+        }
+    }
+
+    /// The order is fixed: durable, then off the roster with its keys going stale, then the log and the event,
+    /// then the connections, then a look at the servers and another.
+    async fn quarantine(&mut self, identity: &PublicKey, agent: &AgentToken, cause: Cause) {
+        let time = now();
+        let changed = match self.enforcer.change(identity, agent, Change::Quarantine, cause, time).await {
+            Ok(Some(changed)) => changed,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%agent, %error, "a quarantine is not durable");
+                self.desk.expel(agent, Reason::Quarantined, time);
+                return;
+            }
+        };
+        self.desk.expel(agent, Reason::Quarantined, time);
+        self.metrics.quarantined.inc();
+        self.desk.record(changed.to_audit(), time);
+        let record = &changed.record;
+        let mut event = Event::new(Kind::Quarantine, time).because(record.cause.reason).about(agent);
+        event.what = Some(record.cause.what.clone());
+        event.detail = Some(format!("{} to {}", changed.from, record.state));
+        self.event(event).await;
+        let (auth, enforcer, looked) = (self.auth.clone(), Arc::clone(&self.enforcer), self.looked.clone());
+        tokio::spawn(async move {
+            let enforced = enforcer.enforce(&auth, &changed.identity, SECOND_LOOK).await;
+            // Fails only when the guard is stopping.
+            let _ = looked.send((changed, enforced)).await;
+        });
+    }
+
+    async fn looked_at(&mut self, changed: &Changed, enforced: &Enforced) {
+        let time = now();
+        self.desk.record(enforced.to_audit(changed), time);
+        let detail = if enforced.confirmed() {
+            format!("confirmed: {} connections cut, no server holds one", enforced.cut)
+        } else {
+            let silent = enforced.silent.join(", ");
+            format!("not confirmed: {} connections left, no answer from: {silent}", enforced.left)
+        };
+        let event = Event::new(Kind::Quarantine, time)
+            .because(changed.record.cause.reason)
+            .about(&changed.record.agent)
+            .detail(detail);
+        self.event(event).await;
+        self.carry_out().await;
+    }
+
+    /// A connection was judged: logged, counted, told.
+    async fn connection(&mut self, decision: &ConnectionDecision) {
+        self.metrics.connection(decision.outcome.code());
+        self.desk.record(decision.to_audit(), decision.time);
+        let mut event = Event::new(Kind::Connection, decision.time);
+        if let Some(refused) = decision.reason {
+            event = event.because(refused.reason);
+            event.what = Some(refused.what.to_owned());
+        }
+        event.agent = decision.agent.as_ref().map(ToString::to_string);
+        event.session = decision.session.map(|session| session.to_string());
+        event.detail = Some(format!("{} at {}", decision.outcome.code(), decision.server));
+        if decision.outcome != Outcome::Admitted || !decision.again {
+            self.event(event).await;
+        }
+        self.carry_out().await;
     }
 
     async fn publish(&self, outgoing: Outgoing) {
@@ -363,11 +544,21 @@ impl Guard {
 
     async fn reload(&mut self, now: Millis) {
         let outcome = match reload::load(&self.config, &self.store) {
-            Ok(in_force) => self.desk.replace(in_force, now).map_err(|refused| refused.to_string()),
+            Ok(in_force) => {
+                let copy = in_force.clone();
+                self.desk.replace(in_force, now).map(|()| self.hall.replace(&copy)).map_err(|e| e.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         match outcome {
-            Ok(()) => tracing::info!("policy and status were read again"),
+            Ok(()) => {
+                tracing::info!("policy and status were read again");
+                let auth = self.auth.clone();
+                tokio::spawn(async move {
+                    let cut = auth.recheck().await;
+                    tracing::info!(cut, "connections whose rights changed were cut");
+                });
+            }
             Err(error) => {
                 tracing::error!(error, "the new policy or status is refused; the old one stays in force");
                 self.event(Event::new(Kind::ChangeRefused, now).detail(error)).await;
@@ -424,6 +615,8 @@ impl Guard {
     async fn stop(mut self) -> Result<(), ServiceError> {
         tracing::info!("the guard is stopping");
         self.event(Event::new(Kind::Stopping, now())).await;
+        // Nobody new; whoever is in stays connected and waits for the next guard's heartbeat.
+        self.auth.stop().await;
         let drained = tokio::time::timeout(DRAIN, async {
             // After these the server sends no more, and the streams end behind what is buffered.
             let _ = self.ingress.drain().await;
@@ -439,14 +632,16 @@ impl Guard {
             tracing::warn!("stopped before everything received was finished: the server does not answer");
         }
         self.carry_out().await;
-        let Self { desk, verdicts, link, .. } = self;
+        let Self { desk, verdicts, link, system, .. } = self;
         let synced = desk.sync_handle();
         let upto = synced.progress().written;
         let _ = tokio::time::timeout(DRAIN, synced.synced(upto)).await;
         // Its task ends when the last sender is gone, after the verdicts under way.
         drop(verdicts);
         desk.close()?;
-        let _ = tokio::time::timeout(DRAIN, link.client.drain()).await;
+        for link in [link, system] {
+            let _ = tokio::time::timeout(DRAIN, link.client.drain()).await;
+        }
         Ok(())
     }
 }
@@ -469,14 +664,6 @@ fn spawn_verdicts(synced: SyncHandle, link: Link) -> mpsc::Sender<PendingVerdict
         }
     });
     sender
-}
-
-fn barred(known: &[Known]) -> HashSet<AgentToken> {
-    known
-        .iter()
-        .filter(|known| known.record.state.is_barred())
-        .map(|known| known.record.agent.clone())
-        .collect()
 }
 
 /// The audit log's name in its checkpoints, by which its signatures are verified.

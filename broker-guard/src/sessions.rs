@@ -5,7 +5,10 @@
 //! opened and for a reader that the policy allows; sender and reader check the same again themselves,
 //! because they need not trust a guard.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sealbus_envelope::{
     control::{self, GuardEpoch, Hello, ReaderKeyNotice, SessionStatement, Subscribe, kind, verb},
@@ -38,11 +41,11 @@ const STALE_AFTER_MS: u64 = 2_000;
 #[derive(Debug, Clone)]
 pub struct InForce {
     /// The signed policy.
-    pub bundle: Bundle,
+    pub bundle: Arc<Bundle>,
     /// The same, for decisions.
-    pub policy: CompiledPolicy,
+    pub policy: Arc<CompiledPolicy>,
     /// Who is revoked.
-    pub status: Status,
+    pub status: Arc<Status>,
     /// The same, signed.
     pub status_bytes: Vec<u8>,
 }
@@ -363,8 +366,8 @@ impl Sessions {
         self.quarantined.remove(agent.as_str());
     }
 
-    /// Puts another policy or status in force and tells every session; those whose right to be here or
-    /// whose permissions changed are disconnected, and come back with the right ones.
+    /// Puts another policy or status in force and tells every session; those that lost their right to be here
+    /// end. Whose NATS permissions changed is for the authenticator to find out.
     ///
     /// # Errors
     /// `rolled_back` if a version is lower than the one in force; then nothing changes.
@@ -375,7 +378,6 @@ impl Sessions {
         if new_policy < old_policy || new_status < old_status {
             return Err(Refused::new(Reason::RolledBack, "policy or status"));
         }
-        let permissions_changed = old_policy != new_policy;
         self.in_force = in_force;
         let sessions: Vec<(SessionId, AgentToken)> =
             self.roster.iter().map(|session| (session.id(), session.agent().clone())).collect();
@@ -394,9 +396,6 @@ impl Sessions {
                 }
             }
             self.welcome(id, effects)?;
-            if permissions_changed {
-                effects.disconnect(id, Reason::OldPolicy);
-            }
         }
         Ok(())
     }

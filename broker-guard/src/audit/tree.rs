@@ -14,7 +14,7 @@
 //! assert_eq!(edge.root(), tree::root_of(&leaves));
 //! ```
 
-pub use sealbus_envelope::proof::merkle::{empty_root, leaf_hash, node_hash};
+use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 value: of a leaf, of an inner node, or of a whole tree.
 pub type Hash = [u8; 32];
@@ -25,6 +25,24 @@ pub const TILE_WIDTH: usize = 256;
 pub const TILE_HEIGHT: u32 = 8;
 /// The same as [`TILE_WIDTH`], for arithmetic on leaf numbers.
 pub(crate) const TILE_LEAVES: u64 = 256;
+
+/// The hash of one log entry, RFC 6962 §2.1.
+#[must_use]
+pub fn leaf_hash(entry: &[u8]) -> Hash {
+    Sha256::new().chain_update([0u8]).chain_update(entry).finalize().into()
+}
+
+/// The hash of an inner node, RFC 6962 §2.1.
+#[must_use]
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    Sha256::new().chain_update([1u8]).chain_update(left).chain_update(right).finalize().into()
+}
+
+/// The root of the empty tree: SHA-256 of nothing.
+#[must_use]
+pub fn empty_root() -> Hash {
+    Sha256::digest([]).into()
+}
 
 /// Perfect subtrees, widest first, that together cover a run of leaves: what is needed to go on growing.
 #[derive(Debug, Clone, Default)]

@@ -62,7 +62,6 @@ pub async fn connect(config: &Config, key: &SigningKey, purpose: &'static str) -
         .custom_inbox_prefix(INBOX_PREFIX)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .require_tls(config.requires_tls())
-        .no_echo()
         .ping_interval(Duration::from_secs(5))
         .reconnect_delay_callback(jittered)
         .event_callback(move |event| {

@@ -1,0 +1,60 @@
+//! A guard starts on a real server, says that it is ready, and stops in order.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use sealbus_guard::{http::StatusReport, policy::DEFAULT_POLICY};
+use sealbus_tests::bus::{TestBus, soon};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+async fn get(bus: &TestBus, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(bus.http()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: guard\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_starts_and_says_so_and_stops_in_order() {
+    let mut bus = TestBus::start(DEFAULT_POLICY).await;
+    let on_call = bus.on_call().await;
+    let mut events = on_call.subscribe("sb.events.>").await.unwrap();
+    on_call.flush().await.unwrap();
+
+    assert_eq!(get(&bus, "/healthz").await.0, 200);
+    let ready = async {
+        while get(&bus, "/readyz").await.0 != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the guard to be ready", ready).await;
+    let report: StatusReport = serde_json::from_str(&get(&bus, "/statusz").await.1).unwrap();
+    assert_eq!((report.bus.as_str(), report.epoch, report.policy_version), ("test", 1, 1));
+    assert!(get(&bus, "/metrics").await.1.contains("sealbus_audit_writable 1"));
+
+    bus.stop_guard().await;
+    let stopping = async {
+        use futures_util::StreamExt as _;
+        while let Some(event) = events.next().await {
+            if event.subject.as_str() == "sb.events.stopping" {
+                break;
+            }
+        }
+    };
+    soon("the event of stopping", stopping).await;
+    bus.start_guard().await;
+    let again = async {
+        loop {
+            let report: StatusReport = serde_json::from_str(&get(&bus, "/statusz").await.1).unwrap();
+            if report.ready {
+                break report.epoch;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(soon("the guard again", again).await > 1, "each start has an epoch of its own");
+}
