@@ -4,14 +4,19 @@
 //! names the place and the remedy and ends with a code of [`Exit`]; nothing here panics on input.
 
 mod agent;
+mod audit;
 mod busdir;
 mod completion;
 mod failure;
+mod guard;
 mod init;
+mod logging;
 mod output;
 mod policy;
 mod registry;
+mod status;
 mod when;
+mod why;
 
 use std::process::ExitCode;
 
@@ -57,6 +62,11 @@ enum Command {
     Agent(agent::Command),
     #[command(subcommand)]
     Policy(policy::Command),
+    Guard(guard::Args),
+    Status(status::Args),
+    Why(why::Args),
+    #[command(subcommand)]
+    Audit(audit::Command),
     Completion(completion::Args),
 }
 
@@ -76,8 +86,20 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Init(args) => init::run(&args, output),
         Command::Agent(command) => agent::run(&command, output),
         Command::Policy(command) => policy::run(&command, output),
+        Command::Guard(args) => guard::run(&args, output),
+        Command::Status(args) => status::run(&args, output),
+        Command::Why(args) => why::run(&args, output),
+        Command::Audit(command) => audit::run(&command, output),
         Command::Completion(args) => completion::run(&args, output),
     }
+}
+
+/// A runtime for commands that talk to the bus.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|source| {
+        let message = "cannot start the runtime";
+        Failure::because(Exit::Failure, "runtime", message, "see how many threads a process may have", source)
+    })
 }
 
 #[cfg(test)]

@@ -7,18 +7,16 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use miette::Diagnostic;
 use sealbus_envelope::{
     identity::{Credential, KeyKind, Role, SigningKey},
     reason::{Reason, Refused},
-    time::Millis,
 };
 use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::{clock::now, config::Config};
 
 /// The largest secret file, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
@@ -170,13 +168,6 @@ pub fn replace_public(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     let staged = Staged::write(path, bytes, 0o644)?;
     fs::rename(&staged.0, path).map_err(KeyFileError::io("write", path))?;
     sync_parent(path)
-}
-
-/// Milliseconds since the epoch by the system's clock.
-#[must_use]
-pub fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A temporary file beside its goal, on disk; gone afterwards unless it was renamed.

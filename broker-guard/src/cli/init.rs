@@ -25,8 +25,9 @@ use super::{
     when::DAY,
 };
 use crate::{
+    clock::now,
     config::{self, DEFAULT_HTTP_LISTEN, check_url},
-    keyfile::{create_secret, now, replace_public},
+    keyfile::{create_secret, replace_public},
     natsserver::{AccountKey, BusKeys, CurveKey, ListenPort, NatsConfig, Tls, UserKey},
     policy::{self, DEFAULT_POLICY, bundle::ServiceKeys, source::PolicySource},
 };

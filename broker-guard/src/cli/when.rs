@@ -11,6 +11,29 @@ pub(crate) fn rfc3339(time: Millis) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{} ms", time.0), |time| time.to_string())
 }
 
+/// A date in UTC.
+pub(crate) fn date(time: Millis) -> String {
+    rfc3339(time).split('T').next().unwrap_or_default().to_owned()
+}
+
+/// A time as given on the command line: RFC 3339, or how long before `now`.
+pub(crate) fn parse(text: &str, now: Millis) -> Result<Millis, String> {
+    let told =
+        || "give a time such as `2026-01-31T12:00:00Z`, or how long ago, such as `90s`, `15m`, `2h`, `7d`";
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return u64::try_from(time.as_millisecond()).map(Millis).map_err(|_| told().to_owned());
+    }
+    let unit = match text.chars().next_back() {
+        Some('s') => 1_000,
+        Some('m') => 60_000,
+        Some('h') => 3_600_000,
+        Some('d') => DAY,
+        _ => return Err(told().to_owned()),
+    };
+    let number = text.get(..text.len() - 1).and_then(|digits| digits.parse::<u64>().ok());
+    number.map(|n| now.minus(n.saturating_mul(unit))).ok_or_else(|| told().to_owned())
+}
+
 /// A time of day in UTC, to the millisecond.
 pub(crate) fn clock(time: Millis) -> String {
     let ms = i64::try_from(time.0).unwrap_or(i64::MAX);
@@ -44,6 +67,11 @@ mod tests {
     fn times_read_well() {
         assert_eq!(rfc3339(Millis::from_seconds(1_800_000_000)), "2027-01-15T08:00:00Z");
         assert_eq!(clock(Millis(1_800_000_000_042)), "08:00:00.042");
+        assert_eq!(parse("2h", Millis(DAY)), Ok(Millis(22 * 3_600_000)));
+        assert_eq!(parse("1970-01-02T00:00:00Z", Millis(0)), Ok(Millis(DAY)));
+        for bad in ["", "h", "2", "-1h", "yesterday", "2é"] {
+            assert!(parse(bad, Millis(DAY)).is_err(), "{bad}");
+        }
         assert_eq!(relative(Millis(7 * DAY), Millis(0)), "in 7 days");
         assert_eq!(relative(Millis(0), Millis(1000)), "1 second ago");
         assert_eq!(relative(Millis(0), Millis(3_600_000)), "60 minutes ago");

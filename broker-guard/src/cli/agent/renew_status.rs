@@ -9,7 +9,7 @@ use super::super::{
     registry::Registry,
     when::{DAY, rfc3339},
 };
-use crate::keyfile::now;
+use crate::clock::now;
 
 const EXAMPLES: &str = "\
 Examples:

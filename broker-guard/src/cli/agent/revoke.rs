@@ -10,7 +10,7 @@ use super::super::{
     registry::{Registry, revoked_at},
     when::rfc3339,
 };
-use crate::keyfile::now;
+use crate::clock::now;
 
 const EXAMPLES: &str = "\
 Examples:

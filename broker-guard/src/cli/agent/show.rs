@@ -17,7 +17,7 @@ use super::{
     },
     list,
 };
-use crate::keyfile::now;
+use crate::clock::now;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -17,7 +17,8 @@ use super::{
     check,
 };
 use crate::{
-    keyfile::{now, replace_public},
+    clock::now,
+    keyfile::replace_public,
     policy::bundle::{self, ServiceKeys},
 };
 

@@ -1,0 +1,53 @@
+//! `sealbus audit`: the log on the guard's disk, read without asking the guard.
+
+mod check_proof;
+mod entry_text;
+mod prove;
+mod search;
+mod verify;
+
+use clap::Subcommand;
+
+pub(crate) use entry_text::line;
+
+use super::{
+    busdir::BusDir,
+    failure::{Exit, Failure},
+    output::Output,
+};
+use crate::{audit::note::NoteKey, keyfile::read_credential, service::log_name};
+
+/// Verify and search the audit log, and prove what it holds
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Verify(verify::Args),
+    Search(search::Args),
+    Prove(prove::Args),
+    CheckProof(check_proof::Args),
+}
+
+pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Verify(args) => verify::run(args, output),
+        Command::Search(args) => search::run(args, output),
+        Command::Prove(args) => prove::run(args, output),
+        Command::CheckProof(args) => check_proof::run(args, output),
+    }
+}
+
+/// The key that the guard signs checkpoints with. Its credential is public, so no secret is touched.
+pub(crate) fn note_key(dir: &BusDir) -> Result<NoteKey, Failure> {
+    let credential = read_credential(&dir.config.keys.credential, &dir.config)?;
+    let public = *credential.claims().identity.as_bytes();
+    NoteKey::new(&log_name(&dir.config), public).map_err(|error| {
+        let remedy = "see whether the guard's credential is the right one";
+        Failure::told(Exit::Config, "audit_key", error.to_string(), remedy)
+    })
+}
+
+/// The log cannot be read.
+pub(crate) fn unreadable(dir: &BusDir, error: impl std::fmt::Display) -> Failure {
+    let message = format!("audit log `{}`: {error}", dir.config.audit_dir.display());
+    let remedy = "see whether the path is right; `sealbus audit verify` tells what is damaged";
+    Failure::told(Exit::Failure, "audit_unreadable", message, remedy)
+}

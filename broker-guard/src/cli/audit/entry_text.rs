@@ -1,0 +1,71 @@
+//! An entry of the log as one line for people.
+
+use sealbus_envelope::policy::Tables;
+
+use super::super::{
+    output::{BAD, FAINT, GOOD, paint},
+    when::clock,
+};
+use crate::audit::entry::{Body, Entry};
+
+/// One line: leaf, time, kind, what happened.
+pub(crate) fn line(leaf: u64, entry: &Entry<'_>, tables: &Tables) -> String {
+    let kind = entry.body.kind();
+    let style = match &entry.body {
+        Body::Admitted(_) => GOOD,
+        Body::Denied(_) | Body::Gap(_) | Body::Quarantine(_) => BAD,
+        _ => anstyle::Style::new(),
+    };
+    let date = super::super::when::date(entry.time);
+    format!(
+        "{} {} {}  {}",
+        paint(FAINT, format_args!("{leaf:>6}")),
+        paint(FAINT, format_args!("{date} {}", clock(entry.time))),
+        paint(style, format_args!("{kind:<13}")),
+        what(&entry.body, tables)
+    )
+}
+
+fn what(body: &Body<'_>, tables: &Tables) -> String {
+    let or = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().unwrap_or("?").to_owned();
+    match body {
+        Body::Start(start) => {
+            let clean = if start.clean { "" } else { ", the last run did not close its log" };
+            format!("sealbus {}{clean}", start.program)
+        }
+        Body::Stop => "closed in order".to_owned(),
+        Body::Gap(gap) => format!("positions from {}.{} may be missing", gap.epoch, gap.from),
+        Body::Admitted(a) => {
+            let label = tables.show(a.label);
+            format!("{} on {} (rule {}, {label}) id {}", a.sender, a.subject, a.rule, a.envelope)
+        }
+        Body::Denied(d) => {
+            let count = if d.count > 1 { format!(" × {}", d.count) } else { String::new() };
+            let subject = d.subject.as_ref().map(|subject| format!(" on {subject}")).unwrap_or_default();
+            let id = d.envelope.map(|id| format!(" id {id}")).unwrap_or_default();
+            format!("{}{subject}: {}{count}{id}", or(&d.sender), d.reason)
+        }
+        Body::Order(o) => {
+            format!("{} {}: {}", o.order, o.target, if o.accepted { "carried out" } else { "refused" })
+        }
+        Body::Connection(c) => {
+            let result = format!("{:?}", c.result).to_lowercase();
+            let reason = c.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{} at {}: {result}{reason}", or(&c.agent), c.server)
+        }
+        Body::Session(s) => format!("{} {} ({})", s.agent, s.event, short(&s.session.to_string())),
+        Body::KeyGranted(k) => {
+            format!("{} to {} (rule {}, {})", k.sender, k.reader, k.rule, tables.show(k.label))
+        }
+        Body::PolicyChange(p) => {
+            let from = p.from.map_or_else(|| "none".to_owned(), |from| from.to_string());
+            format!("{} {from} to {}", p.what, p.to)
+        }
+        Body::Quarantine(q) => format!("{} {} to {}: {}", q.agent, q.from, q.to, q.reason),
+        Body::Checkpoint(c) => format!("{} at {}", c.origin, c.size),
+    }
+}
+
+fn short(hex: &str) -> String {
+    hex.chars().take(12).collect()
+}

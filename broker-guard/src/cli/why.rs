@@ -1,0 +1,213 @@
+//! `sealbus why`: the story of one envelope, from the audit log on disk.
+
+mod checks;
+
+use std::fmt::Write as _;
+
+use sealbus_envelope::{
+    policy::{Party, Tables, Who},
+    reason::Reason,
+};
+use serde_json::{Value, json};
+
+use super::{
+    audit::{line, unreadable},
+    busdir::{BusArg, BusDir},
+    failure::{Exit, Failure},
+    output::{BAD, FAINT, GOOD, Output, STRONG, paint},
+    when::rfc3339,
+};
+use crate::audit::{
+    entry::{Admitted, Body, Denied, Entry},
+    search::{Filter, Found, search},
+};
+use checks::{Outcome, story};
+
+const EXAMPLES: &str = "\
+Examples:
+  sealbus why 9f86d081884c7d659a2feaa0c55ad015
+  sealbus why 9f86d081                            the first digits are enough
+  sealbus why quarantined                         what a reason code means
+
+The id is in the sender's error, in the event and in the audit log; a digest of the envelope works too.";
+
+/// Explain what became of an envelope, and why
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Envelope id or digest in hexadecimal (the first 6 digits or more), or a reason code
+    id: String,
+    #[command(flatten)]
+    bus: BusArg,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    if let Some(reason) = Reason::from_code(&args.id) {
+        let object = json!({ "reason": reason, "meaning": reason.meaning(), "remedy": reason.remedy() });
+        let text =
+            format!("{}: {}\n  what to do: {}", paint(STRONG, reason), reason.meaning(), reason.remedy());
+        return output.show(&object, text);
+    }
+    let wanted = args.id.to_ascii_lowercase();
+    if wanted.len() < 6 || wanted.len() > 64 || !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let message = format!("`{}` is neither an id in hexadecimal nor a reason code", args.id);
+        let remedy = "give at least the first 6 digits of the envelope's id or digest";
+        return Err(Failure::told(Exit::Failure, "bad_id", message, remedy));
+    }
+    let dir = args.bus.open()?;
+    let (bundle, _) = dir.bundle()?;
+    let found = find(&dir, &wanted)?;
+    if found.is_empty() {
+        let message = format!("the audit log has no envelope `{}`", args.id);
+        let remedy = "denials in a flood are counted together without ids: `sealbus audit search --agent NAME \
+                      --kind denied`; an envelope that never reached the guard is in no log";
+        return Err(Failure::told(Exit::Failure, "unknown_envelope", message, remedy));
+    }
+    for (n, found) in found.iter().enumerate() {
+        if output.is_json() {
+            output.object(&object(found, bundle.tables()))?;
+        } else {
+            let gap = if n == 0 { "" } else { "\n" };
+            output.text(format_args!("{gap}{}", text(found, &bundle)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Entries about the envelope with this id or digest.
+fn find(dir: &BusDir, wanted: &str) -> Result<Vec<Found>, Failure> {
+    let starts = |hex: Option<String>| hex.is_some_and(|hex| hex.starts_with(wanted));
+    let about = |entry: &Entry<'_>| match &entry.body {
+        Body::Admitted(a) => starts(Some(a.envelope.to_string())) || starts(Some(a.digest.to_string())),
+        Body::Denied(d) => {
+            starts(d.envelope.map(|id| id.to_string())) || starts(d.digest.map(|d| d.to_string()))
+        }
+        _ => false,
+    };
+    search(&dir.config.audit_dir, Filter::default())
+        .map_err(|error| unreadable(dir, error))?
+        .filter(|found| found.as_ref().map_or(true, |found| about(&found.entry)))
+        .take(64)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(dir, error))
+}
+
+fn text(found: &Found, bundle: &sealbus_envelope::policy::Bundle) -> String {
+    let tables = bundle.tables();
+    let mut out = String::new();
+    let mut put = |name: &str, value: &str| {
+        let _ = write!(out, "\n  {name:<9} {value}");
+    };
+    let entry = &found.entry;
+    let (head, reason) = match &entry.body {
+        Body::Admitted(a) => {
+            facts_admitted(a, tables, &mut put);
+            (paint(GOOD, "admitted and forwarded").to_string(), None)
+        }
+        Body::Denied(d) => {
+            facts_denied(d, tables, &mut put);
+            (paint(BAD, format_args!("denied: {}", d.reason)).to_string(), Some(d))
+        }
+        _ => return line(found.leaf, entry, tables),
+    };
+    put("when", &rfc3339(entry.time));
+    put(
+        "logged",
+        &format!(
+            "leaf {}, position {}; proof: sealbus audit prove {}",
+            found.leaf, entry.position, found.leaf
+        ),
+    );
+    let rule = match &entry.body {
+        Body::Admitted(a) => Some(a.rule.as_ref()),
+        Body::Denied(d) => d.rule.as_deref(),
+        _ => None,
+    };
+    if let Some(rule) = rule {
+        put("rule", &describe_rule(rule, bundle));
+    }
+    let code = reason.map(|denied| denied.reason.as_ref());
+    let place = reason.and_then(|denied| denied.detail.as_deref());
+    out.push_str("\n\n  checks, in order");
+    for (check, outcome) in story(code, place) {
+        let _ = match outcome {
+            Outcome::Passed => write!(out, "\n    {} {check}", paint(GOOD, "✓")),
+            Outcome::Failed => write!(out, "\n    {} {check}", paint(BAD, "✗")),
+            Outcome::NotReached => write!(out, "\n    {}", paint(FAINT, format_args!("· {check}"))),
+        };
+    }
+    if let Some(reason) = code.and_then(Reason::from_code) {
+        let _ =
+            write!(out, "\n\n  {}\n  {}: {}", reason.meaning(), paint(STRONG, "what to do"), reason.remedy());
+    }
+    format!("{head}{out}")
+}
+
+fn facts_admitted(a: &Admitted<'_>, tables: &Tables, put: &mut impl FnMut(&str, &str)) {
+    put("envelope", &a.envelope.to_string());
+    put("digest", &a.digest.to_string());
+    put("from", &a.sender);
+    put("subject", &a.subject);
+    put("label", &tables.show(a.label));
+    for parent in a.parents.iter() {
+        put("parent", &parent.to_string());
+    }
+    put("policy", &format!("version {}", a.policy_version));
+}
+
+fn facts_denied(d: &Denied<'_>, tables: &Tables, put: &mut impl FnMut(&str, &str)) {
+    let unknown = "not known when it was refused";
+    put("envelope", &d.envelope.map_or_else(|| unknown.to_owned(), |id| id.to_string()));
+    put("from", d.sender.as_deref().unwrap_or(unknown));
+    put("subject", d.subject.as_deref().unwrap_or(unknown));
+    put("label", &d.label.map_or_else(|| unknown.to_owned(), |label| tables.show(label)));
+    if d.count > 1 {
+        put("count", &format!("stands for {} alike", d.count));
+    }
+    if let Some(detail) = &d.detail {
+        put("where", detail);
+    }
+}
+
+/// What the rule says in the policy in force, which may be newer than the entry.
+fn describe_rule(name: &str, bundle: &sealbus_envelope::policy::Bundle) -> String {
+    let Some(rule) = bundle.rules().iter().find(|rule| rule.name.as_str() == name) else {
+        return format!("{name} (not in the policy in force)");
+    };
+    let parties = |parties: &[Party]| {
+        let names = parties.iter().map(|party| match &party.who {
+            Who::Team(name) | Who::Agent(name) => name.to_string(),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "{name}: {} from {} to {}",
+        rule.pattern.as_str(),
+        parties(&rule.publishers),
+        parties(&rule.subscribers)
+    )
+}
+
+fn object(found: &Found, tables: &Tables) -> Value {
+    let entry: Value =
+        found.entry.to_json().ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let (verdict, reason, place, label) = match &found.entry.body {
+        Body::Denied(d) => ("deny", Some(d.reason.as_ref()), d.detail.as_deref(), d.label),
+        Body::Admitted(a) => ("admit", None, None, Some(a.label)),
+        _ => ("none", None, None, None),
+    };
+    let checks: Vec<Value> = story(reason, place)
+        .map(|(check, outcome)| json!({ "check": check, "result": outcome.as_str() }))
+        .collect();
+    let known = reason.and_then(Reason::from_code);
+    json!({
+        "verdict": verdict,
+        "leaf": found.leaf,
+        "reason": reason,
+        "meaning": known.map(Reason::meaning),
+        "remedy": known.map(Reason::remedy),
+        "label": label.map(|label| tables.show(label)),
+        "checks": checks,
+        "entry": entry,
+    })
+}
