@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, _: &Output) -> Result<(), Failure> {
-    logging::start(args.log_format, "info")?;
+    logging::start(args.log_format, "info,async_nats=warn")?;
     let config = Config::load(&args.bus.config)?;
     runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
