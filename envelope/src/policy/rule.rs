@@ -309,7 +309,7 @@ impl Tables {
 /// and the guard's reference model ask; the guard's hot path answers the same from compiled tables.
 ///
 /// # Errors
-/// In this order: `not_publisher` (or, for a reply to a request, `not_subscriber`), `subject_outside_rule`,
+/// In this order: `not_publisher` (or, for a reply to a request, `not_subscriber`), `unknown_team`, `subject_outside_rule`,
 /// `label_unknown`, `label_out_of_range`, `above_clearance`, `above_integrity`.
 pub fn check_publish(
     tables: &Tables,
@@ -324,7 +324,7 @@ pub fn check_publish(
     } else if !rule.names_publisher(claims) {
         return Err(Refused::new(Reason::NotPublisher, "rule"));
     }
-    let team = tables.team(claims.team.as_str()).ok_or(Refused::new(Reason::NotPublisher, "team"))?;
+    let team = tables.team(claims.team.as_str()).ok_or(Refused::new(Reason::UnknownTeam, "team"))?;
     if !rule.pattern.matches(subject) {
         return Err(Refused::new(Reason::SubjectOutsideRule, "subject"));
     }

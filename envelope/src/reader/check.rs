@@ -111,7 +111,7 @@ pub struct Context<'a> {
 /// [`Admission::decode`] refuses; `wrong_role`, `revoked`, the guard credential's times, `bad_admission`,
 /// `denied`; `old_epoch`, `no_policy`, `new_policy`, `old_policy`; `wrong_bus`, `unknown_sender`,
 /// `wrong_session`, `wrong_sender`, `wrong_role`; `revoked`, the sender's times; `bad_proof`,
-/// `bad_signature`; `unknown_rule`, what [`check_publish`] and [`check_read`] refuse; `wrong_pattern`,
+/// `bad_signature`; `unknown_rule`, `wrong_pattern`, what [`check_publish`] and [`check_read`] refuse;
 /// `wrong_subject`, `no_request`; `replay`; `from_future`, `expired`; `unknown_key`; what
 /// [`Admitted::open`](crate::wire::Admitted::open) refuses.
 pub fn read(
@@ -193,13 +193,15 @@ fn check_policy(
     let rule = lookup.rule(header.rule).ok_or(Refused::new(Reason::UnknownRule, "header.rule"))?;
     let subject = Subject::parse(header.subject)?;
     let reply = header.request.is_some();
+    if reply && rule.kind == MessageKind::Stream {
+        return Err(Refused::new(Reason::WrongPattern, "header.request"));
+    }
     check_publish(context.tables, &rule, sender.claims(), &subject, header.label, reply)?;
     check_read(context.tables, &rule, context.me.claims(), header.label, reply)?;
 
     let own_box = |kind| context.subjects.session_box(context.me.token(), &context.me.session(), kind);
     let expected = match (rule.kind, reply) {
-        (MessageKind::Stream, false) => context.subjects.delivery(header.label.level, header.subject),
-        (MessageKind::Stream, true) => return Err(Refused::new(Reason::WrongPattern, "header.request")),
+        (MessageKind::Stream, _) => context.subjects.delivery(header.label.level, header.subject),
         (MessageKind::Request { .. }, false) => own_box(kind::REQUEST),
         (MessageKind::Request { .. }, true) => own_box(kind::REPLY),
     };
