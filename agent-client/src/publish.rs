@@ -1,0 +1,336 @@
+//! Publishing: what to send, and the calls that send it.
+
+use std::time::{Duration, Instant};
+
+use sealbus_envelope::{
+    hash::Hash,
+    label::Label,
+    proof::admission::Decision,
+    reason::Reason,
+    subject::Subject,
+    wire::{Content, MAX_PARENTS, MAX_PAYLOAD, MAX_TTL_MS, Parent},
+};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    Client,
+    error::{Error, ErrorKind, Result},
+    message::{JSON, MSGPACK, Message},
+    outbox::Outgoing,
+    sealing::Slot,
+};
+
+/// How long a message is of use if its sender says nothing else.
+const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+/// How long the guard's verdict is waited for.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The media type of bytes that nothing is known of.
+const BYTES: &str = "application/octet-stream";
+
+/// A message to publish. Only subject and payload are needed; the rest follows from the policy.
+///
+/// ```
+/// use sealbus_client::Publish;
+/// # fn main() -> Result<(), sealbus_client::Error> {
+/// let publish = Publish::json("collect.web.raw", &["a finding"])?.rule("raw-pages");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent before it is given to `Client::send`"]
+pub struct Publish {
+    pub(crate) subject: String,
+    pub(crate) content: Content,
+    pub(crate) label: Option<Label>,
+    pub(crate) ttl: Duration,
+    pub(crate) parents: Vec<Parent>,
+    pub(crate) rule: Option<String>,
+}
+
+impl Publish {
+    /// These bytes on this logical subject.
+    pub fn new(subject: impl Into<String>, payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            subject: subject.into(),
+            content: Content::new(BYTES, payload),
+            label: None,
+            ttl: DEFAULT_TTL,
+            parents: Vec::new(),
+            rule: None,
+        }
+    }
+
+    /// `value` as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if it has no JSON form.
+    pub fn json<T: Serialize + ?Sized>(subject: impl Into<String>, value: &T) -> Result<Self> {
+        let payload = serde_json::to_vec(value)
+            .map_err(|error| Error::new(ErrorKind::Usage, format!("no JSON: {error}")).caused(error))?;
+        Ok(Self::new(subject, payload).content_type(JSON))
+    }
+
+    /// `value` as MessagePack, with field names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if it has no MessagePack form.
+    pub fn msgpack<T: Serialize + ?Sized>(subject: impl Into<String>, value: &T) -> Result<Self> {
+        let payload = rmp_serde::to_vec_named(value).map_err(|error| {
+            Error::new(ErrorKind::Usage, format!("no MessagePack: {error}")).caused(error)
+        })?;
+        Ok(Self::new(subject, payload).content_type(MSGPACK))
+    }
+
+    /// With this label. By default: the rule's default label, joined with the parents' labels.
+    pub const fn label(mut self, label: Label) -> Self {
+        self.label = Some(label);
+        self
+    }
+
+    /// Of use for this long, in whole milliseconds up to 7 days; an hour by default.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Derived from this message: its label flows into this one's.
+    pub fn parent(self, message: &Message) -> Self {
+        self.parents([message.as_parent()])
+    }
+
+    /// Derived from these.
+    pub fn parents(mut self, parents: impl IntoIterator<Item = Parent>) -> Self {
+        for parent in parents {
+            if !self.parents.iter().any(|known| known.digest == parent.digest) {
+                self.parents.push(parent);
+            }
+        }
+        self
+    }
+
+    /// With this media type, at most 128 bytes.
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.content.content_type = content_type.into();
+        self
+    }
+
+    /// With this W3C trace context, at most 64 bytes.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.content.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// Under this rule, where several take the subject.
+    pub fn rule(mut self, rule: impl Into<String>) -> Self {
+        self.rule = Some(rule.into());
+        self
+    }
+
+    pub(crate) fn parents_label(&self) -> Option<Label> {
+        self.parents.iter().map(|parent| parent.label).reduce(Label::join)
+    }
+}
+
+/// The guard's signed word that a message was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The envelope's digest.
+    pub digest: Hash,
+    /// What was decided, when, and where in the audit log it stands.
+    pub decision: Decision,
+}
+
+impl Client {
+    /// Publishes bytes: seals and sends them, and does not wait for the guard's verdict. If it is denied,
+    /// [`events`](Self::events) tells. Waits while the outbox is full.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn publish(&self, subject: &str, payload: impl Into<Vec<u8>> + Send) -> Result<()> {
+        self.send(Publish::new(subject, payload)).await
+    }
+
+    /// Publishes `value` as JSON.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn publish_json<T: Serialize + Sync + ?Sized>(&self, subject: &str, value: &T) -> Result<()> {
+        self.send(Publish::json(subject, value)?).await
+    }
+
+    /// Publishes `value` as MessagePack.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn publish_msgpack<T: Serialize + Sync + ?Sized>(
+        &self,
+        subject: &str,
+        value: &T,
+    ) -> Result<()> {
+        self.send(Publish::msgpack(subject, value)?).await
+    }
+
+    /// Publishes without waiting for the guard's verdict. Waits while the outbox is full.
+    ///
+    /// # Errors
+    /// Before anything is sent: [`ErrorKind::Usage`], [`ErrorKind::NotAllowed`] with the reason the guard
+    /// would give; [`ErrorKind::GuardUnavailable`], [`ErrorKind::Refused`], [`ErrorKind::Closed`].
+    pub async fn send(&self, publish: Publish) -> Result<()> {
+        let prepared = self.prepare(publish, false)?;
+        let permit = self.permit().await?;
+        self.queue(prepared, permit, None, None)
+    }
+
+    /// As [`send`](Self::send), but does not wait for room.
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Overloaded`] if the outbox is full.
+    pub fn try_send(&self, publish: Publish) -> Result<()> {
+        let prepared = self.prepare(publish, false)?;
+        let permit =
+            std::sync::Arc::clone(&self.shared().room).try_acquire_owned().map_err(|error| match error {
+                tokio::sync::TryAcquireError::Closed => Error::closed(),
+                tokio::sync::TryAcquireError::NoPermits => {
+                    Error::with_reason(ErrorKind::Overloaded, Reason::Overloaded, "the outbox is full")
+                }
+            })?;
+        self.queue(prepared, permit, None, None)
+    }
+
+    /// Publishes and waits for the guard's signed verdict. A key that went stale meanwhile is replaced and
+    /// the message sealed and sent again, up to three times.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); [`ErrorKind::Denied`] with the reason; [`ErrorKind::Timeout`] if there is no
+    /// verdict within 15 seconds, and then it is unknown whether it was admitted.
+    pub async fn send_confirmed(&self, publish: Publish) -> Result<Receipt> {
+        let prepared = self.prepare(publish, false)?;
+        self.confirmed(prepared, None).await
+    }
+
+    /// Publishes bytes and waits for the guard's verdict.
+    ///
+    /// # Errors
+    /// As [`send_confirmed`](Self::send_confirmed).
+    pub async fn publish_confirmed(
+        &self,
+        subject: &str,
+        payload: impl Into<Vec<u8>> + Send,
+    ) -> Result<Receipt> {
+        self.send_confirmed(Publish::new(subject, payload)).await
+    }
+
+    /// Queues and waits for the verdict.
+    pub(crate) async fn confirmed(
+        &self,
+        prepared: Prepared,
+        reply: Option<oneshot::Sender<Message>>,
+    ) -> Result<Receipt> {
+        let subject = prepared.subject.clone();
+        let permit = self.permit().await?;
+        let (confirm, verdict) = oneshot::channel();
+        self.queue(prepared, permit, Some(confirm), reply)?;
+        match tokio::time::timeout(VERDICT_TIMEOUT, verdict).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Err(Error::closed()),
+            Err(_) => Err(Error::with_reason(
+                ErrorKind::Timeout,
+                Reason::Timeout,
+                format!("no verdict on `{subject}`; it may have been admitted"),
+            )),
+        }
+    }
+
+    /// Checks everything that can be checked here, so that what is wrong is told at once.
+    pub(crate) fn prepare(&self, publish: Publish, ask: bool) -> Result<Prepared> {
+        let shared = self.shared();
+        shared.link.borrow().check()?;
+        let usage = |refused| Error::refused(ErrorKind::Usage, refused);
+        let subject = Subject::parse(&publish.subject).map_err(usage)?;
+        let view = shared.view()?;
+        let claims = shared.session.me().claims();
+        let (rule, label) = match (publish.label, publish.parents_label()) {
+            (Some(label), _) => view.choose(claims, &subject, publish.rule.as_deref(), Some(label), ask)?,
+            (None, None) => view.choose(claims, &subject, publish.rule.as_deref(), None, ask)?,
+            (None, Some(parents)) => {
+                let (rule, label) = view.choose(claims, &subject, publish.rule.as_deref(), None, ask)?;
+                let name = rule.name.clone();
+                view.choose(claims, &subject, Some(name.as_str()), Some(label.join(parents)), ask)?
+            }
+        };
+        if publish.parents_label().is_some_and(|parents| !label.dominates(parents)) {
+            return Err(Error::with_reason(
+                ErrorKind::NotAllowed,
+                Reason::BelowParents,
+                format!("label {} for `{subject}`", view.tables.show(label)),
+            ));
+        }
+        let (slot, max) = (Slot { rule: rule.name.clone(), label, asker: None }, rule.max_bytes);
+        Prepared { slot, subject, publish, request: None }.check(max)
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        let room = std::sync::Arc::clone(&self.shared().room);
+        room.acquire_owned().await.map_err(|_| Error::closed())
+    }
+
+    fn queue(
+        &self,
+        prepared: Prepared,
+        permit: OwnedSemaphorePermit,
+        confirm: Option<oneshot::Sender<Result<Receipt>>>,
+        reply: Option<oneshot::Sender<Message>>,
+    ) -> Result<()> {
+        let Prepared { slot, subject, publish, request } = prepared;
+        let ttl_ms = u32::try_from(publish.ttl.as_millis()).unwrap_or(u32::MAX);
+        let outgoing = Outgoing {
+            slot,
+            subject,
+            content: publish.content,
+            ttl_ms,
+            parents: publish.parents,
+            request,
+            confirm,
+            reply,
+            queued: Instant::now(),
+            attempts: 0,
+            _permit: permit,
+        };
+        self.shared().outbox.send(outgoing).map_err(|_| Error::closed())
+    }
+}
+
+/// A message that may be sent, with the key it will need.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) slot: Slot,
+    pub(crate) subject: Subject,
+    pub(crate) publish: Publish,
+    pub(crate) request: Option<Hash>,
+}
+
+impl Prepared {
+    pub(crate) fn check(self, max_bytes: u32) -> Result<Self> {
+        let usage = |reason: Reason, detail| Err(Error::with_reason(ErrorKind::Usage, reason, detail));
+        let size = self.publish.content.payload.len();
+        if size > MAX_PAYLOAD {
+            return usage(Reason::TooLarge, format!("a payload of {size} bytes; at most {MAX_PAYLOAD} go"));
+        }
+        if u64::try_from(size).unwrap_or(u64::MAX) > u64::from(max_bytes) {
+            return usage(
+                Reason::TooBigForRule,
+                format!("a payload of {size} bytes; rule `{}` takes {max_bytes}", self.slot.rule),
+            );
+        }
+        let ttl = self.publish.ttl.as_millis();
+        if ttl == 0 || ttl > u128::from(MAX_TTL_MS) {
+            return usage(Reason::BadTime, format!("a time-to-live of {ttl} ms; 1 ms to 7 days go"));
+        }
+        if self.publish.parents.len() > MAX_PARENTS {
+            return usage(Reason::TooManyParents, format!("{} parents", self.publish.parents.len()));
+        }
+        Ok(self)
+    }
+}
