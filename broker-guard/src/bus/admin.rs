@@ -115,8 +115,8 @@ struct Answer<T> {
 
 #[derive(Deserialize)]
 struct Connz {
-    #[serde(default)]
-    connections: Vec<Conn>,
+    /// `null` if there are none.
+    connections: Option<Vec<Conn>>,
     #[serde(default)]
     total: usize,
 }
@@ -241,6 +241,7 @@ impl Admin {
                 "auth": true, "acc": self.account, "state": 0, "limit": PAGE, "offset": offset, "sort": "cid",
             });
             let Connz { connections, total } = self.ask(server, "CONNZ", &question).await?;
+            let connections = connections.unwrap_or_default();
             let last = connections.is_empty() || offset + connections.len() >= total;
             for Conn { cid, kind, authorized_user } in connections {
                 if kind.is_empty() || kind == "Client" {
@@ -263,7 +264,7 @@ impl Admin {
     /// [`AdminError`]: not knowing is not "no".
     pub async fn is_there(&self, id: &ConnectionId) -> Result<bool, AdminError> {
         match self.ask::<Connz>(&id.server, "CONNZ", &json!({ "cid": id.client })).await {
-            Ok(connz) => Ok(connz.connections.iter().any(|connection| connection.cid == id.client)),
+            Ok(connz) => Ok(connz.connections.iter().flatten().any(|listed| listed.cid == id.client)),
             Err(AdminError::NoServer(_)) => Ok(false),
             Err(error) => Err(error),
         }

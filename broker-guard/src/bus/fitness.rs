@@ -79,7 +79,7 @@ pub async fn check_servers(guard: &Client, admin: &Admin, needs: Needs) -> Resul
     if !info.auth_required {
         return setting(
             "it asks nobody to log in".to_owned(),
-            "use the nats.conf that `sealbus init` writes",
+            "remove `no_auth_user` from nats.conf, which `sealbus init` writes without it",
         );
     }
     if info.nonce.is_empty() {
