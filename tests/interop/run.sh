@@ -1,0 +1,9 @@
+#!/bin/sh
+# Replays envelope/vectors with the reader in Python: `tests/interop/run.sh`, or with files to replay only these.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+venv=${CARGO_TARGET_DIR:-$root/target}/interop-venv
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+exec "$venv/bin/python" "$here/reader.py" "$root/envelope/vectors" "$@"
