@@ -205,7 +205,6 @@ impl TestAgent {
     }
 
     /// Fields of CONNECT.
-    #[must_use]
     pub fn login(&self) -> impl FnOnce(&str) -> Value + use<> {
         let (token, key) = (self.auth_token(), SigningKey::from_seed(&self.session.to_seed()));
         move |nonce| json!({ "auth_token": token, "sig": sign(&key, nonce) })
