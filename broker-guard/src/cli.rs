@@ -7,6 +7,7 @@ mod agent;
 mod audit;
 mod busdir;
 mod completion;
+mod dev;
 mod failure;
 mod guard;
 mod init;
@@ -62,6 +63,7 @@ enum Command {
     Agent(agent::Command),
     #[command(subcommand)]
     Policy(policy::Command),
+    Dev(dev::Args),
     Guard(guard::Args),
     Status(status::Args),
     Why(why::Args),
@@ -86,6 +88,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Init(args) => init::run(&args, output),
         Command::Agent(command) => agent::run(&command, output),
         Command::Policy(command) => policy::run(&command, output),
+        Command::Dev(args) => dev::run(&args, output),
         Command::Guard(args) => guard::run(&args, output),
         Command::Status(args) => status::run(&args, output),
         Command::Why(args) => why::run(&args, output),

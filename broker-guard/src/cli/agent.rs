@@ -1,6 +1,6 @@
 //! `sealbus agent`: who may join the bus.
 
-mod add;
+pub(super) mod add;
 mod list;
 mod renew_status;
 mod revoke;

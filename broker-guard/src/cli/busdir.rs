@@ -64,6 +64,11 @@ impl BusDir {
         Ok(Self { config, root })
     }
 
+    /// The directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The policy's source.
     pub(crate) fn policy(&self) -> PathBuf {
         self.root.join(POLICY)

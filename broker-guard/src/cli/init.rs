@@ -210,7 +210,7 @@ impl Drop for Staging {
 }
 
 /// A directory that only its owner can enter.
-fn private_dir(path: &Path) -> Result<(), Failure> {
+pub(crate) fn private_dir(path: &Path) -> Result<(), Failure> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -351,7 +351,7 @@ fn user_key(key: &SigningKey) -> Result<UserKey, Failure> {
     UserKey::parse(&key.public().to_nkey(KeyKind::User)).map_err(broken_key)
 }
 
-fn broken_key(error: crate::natsserver::NotThatKey) -> Failure {
+pub(crate) fn broken_key(error: crate::natsserver::NotThatKey) -> Failure {
     let message = "a fresh key has no nkey form";
     Failure::because(Exit::Failure, "nkey", message, "report this as a fault of sealbus", error)
 }
