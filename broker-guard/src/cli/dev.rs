@@ -68,7 +68,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    logging::start(LogFormat::Text, "warn,async_nats=error")?;
+    logging::start(LogFormat::Text, "warn,async_nats=off")?;
+    let runtime = runtime()?;
+    // Before anything is made, so that an early Ctrl-C still cleans up.
+    let shutdown = CancellationToken::new();
+    runtime.block_on(async { guard::stop_at_signal(&shutdown) })?;
     let binary = nats_server(output)?;
     let (dir, _temporary) = match &args.dir {
         Some(dir) => (dir.clone(), None),
@@ -82,7 +86,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     let bus = BusDir::open(&dir)?;
     let agents = sample_agents(&bus)?;
-    runtime()?.block_on(serve(&bus, binary, &agents, output))
+    runtime.block_on(serve(&bus, binary, &agents, shutdown, output))
 }
 
 fn nats_server(output: &Output) -> Result<NatsServerBinary, Failure> {
@@ -209,10 +213,9 @@ async fn serve(
     bus: &BusDir,
     binary: NatsServerBinary,
     agents: &[PathBuf],
+    shutdown: CancellationToken,
     output: &Output,
 ) -> Result<(), Failure> {
-    let shutdown = CancellationToken::new();
-    guard::stop_at_signal(&shutdown)?;
     let version = binary.version().to_string();
     let mut server = NatsProcess::start(binary, bus.root().join("nats").join("dev"), nats_config(bus)?)
         .await
@@ -225,7 +228,8 @@ async fn serve(
     let mut task = tokio::spawn(running.run(stop.clone()));
     introduce(bus, &server, &version, agents, output)?;
 
-    let mut next_leaf = 0;
+    // What is logged from here on; the start, and the guard's own probes of the server, are no news.
+    let mut next_leaf = log_size(bus);
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let outcome = loop {
@@ -341,6 +345,12 @@ fn introduce(
         config.display(),
     );
     output.show(&object, text)
+}
+
+/// How many entries the log has.
+fn log_size(bus: &BusDir) -> u64 {
+    let found = search(&bus.config.audit_dir, Filter::default());
+    found.map_or(0, |found| found.map_while(Result::ok).last().map_or(0, |last| last.leaf + 1))
 }
 
 /// Shows what the log has gained.

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, _: &Output) -> Result<(), Failure> {
-    logging::start(args.log_format, "info,async_nats=warn")?;
+    logging::start(args.log_format, "info,async_nats=off")?;
     let config = Config::load(&args.bus.config)?;
     runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
