@@ -5,17 +5,24 @@
 
 mod agent;
 mod audit;
+mod bare;
 mod busdir;
 mod completion;
 mod dev;
+mod events;
 mod failure;
 mod guard;
 mod init;
 mod logging;
 mod output;
 mod policy;
+mod publish;
 mod registry;
+mod reply;
+mod request;
+mod session;
 mod status;
+mod subscribe;
 mod when;
 mod why;
 
@@ -31,7 +38,8 @@ const ABOUT: &str = "Sealed envelopes for AI agents over NATS";
 
 const AFTER_HELP: &str = "\
 First steps:
-  sealbus init demo --bus demo            make a bus directory: keys, policy, configuration
+  sealbus dev                             a whole bus on this machine, to try things out
+  sealbus init --bus demo                 make a bus directory: keys, policy, configuration
   sealbus agent add alice --team analyst  make an agent's credentials
 
 Exit codes:
@@ -65,6 +73,11 @@ enum Command {
     Policy(policy::Command),
     Dev(dev::Args),
     Guard(guard::Args),
+    Pub(publish::Args),
+    Sub(subscribe::Args),
+    Request(request::Args),
+    Reply(reply::Args),
+    Events(events::Args),
     Status(status::Args),
     Why(why::Args),
     #[command(subcommand)]
@@ -90,6 +103,11 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Policy(command) => policy::run(&command, output),
         Command::Dev(args) => dev::run(&args, output),
         Command::Guard(args) => guard::run(&args, output),
+        Command::Pub(args) => publish::run(&args, output),
+        Command::Sub(args) => subscribe::run(&args, output),
+        Command::Request(args) => request::run(&args, output),
+        Command::Reply(args) => reply::run(&args, output),
+        Command::Events(args) => events::run(&args, output),
         Command::Status(args) => status::run(&args, output),
         Command::Why(args) => why::run(&args, output),
         Command::Audit(command) => audit::run(&command, output),

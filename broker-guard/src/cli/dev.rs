@@ -12,6 +12,7 @@ use sealbus_envelope::{
     name::Name,
     policy::{Bundle, MessageKind, Tables},
     subject::Subject,
+    time::Millis,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::{
     audit::search::{Filter, search},
+    clock::now,
     config::{DEFAULT_HTTP_LISTEN, FILE_NAME},
     keyfile::{GuardKeys, read_seed},
     natsserver::{
@@ -224,19 +226,19 @@ async fn serve(
             Failure::told(Exit::Failure, "nats_server", error.to_string(), remedy)
         })?;
     let running = service::start(bus.config.clone()).await.map_err(guard::failure)?;
+    let ready = now();
     let stop = shutdown.child_token();
     let mut task = tokio::spawn(running.run(stop.clone()));
     introduce(bus, &server, &version, agents, output)?;
 
-    // What is logged from here on; the start, and the guard's own probes of the server, are no news.
-    let mut next_leaf = log_size(bus);
+    let mut news = News { next_leaf: 0, since: ready };
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let outcome = loop {
         tokio::select! {
             () = shutdown.cancelled() => break Ok(()),
             _ = tick.tick() => {
-                if let Err(failure) = follow(bus, &mut next_leaf, output) {
+                if let Err(failure) = follow(bus, &mut news, output) {
                     break Err(failure);
                 }
             }
@@ -265,7 +267,7 @@ async fn serve(
     stop.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(15), task).await;
     if outcome.is_ok() && !output.is_json() {
-        follow(bus, &mut next_leaf, output)?;
+        follow(bus, &mut news, output)?;
         output.remark(paint(FAINT, "stopped"));
     }
     server.stop().await.ok();
@@ -347,15 +349,16 @@ fn introduce(
     output.show(&object, text)
 }
 
-/// How many entries the log has.
-fn log_size(bus: &BusDir) -> u64 {
-    let found = search(&bus.config.audit_dir, Filter::default());
-    found.map_or(0, |found| found.map_while(Result::ok).last().map_or(0, |last| last.leaf + 1))
+/// What of the log is to be shown: what happened since the guard was ready. Its start, and its own probes of
+/// the server, are no news.
+struct News {
+    next_leaf: u64,
+    since: Millis,
 }
 
 /// Shows what the log has gained.
-fn follow(bus: &BusDir, next_leaf: &mut u64, output: &Output) -> Result<(), Failure> {
-    let filter = Filter { from_leaf: *next_leaf, ..Filter::default() };
+fn follow(bus: &BusDir, news: &mut News, output: &Output) -> Result<(), Failure> {
+    let filter = Filter { from_leaf: news.next_leaf, since: Some(news.since), ..Filter::default() };
     let found = match search(&bus.config.audit_dir, filter) {
         Ok(found) => found,
         // Written to while it is read; the next look finds it whole.
@@ -364,7 +367,7 @@ fn follow(bus: &BusDir, next_leaf: &mut u64, output: &Output) -> Result<(), Fail
     let (bundle, _) = bus.bundle()?;
     for found in found {
         let Ok(found) = found else { return Ok(()) };
-        *next_leaf = found.leaf + 1;
+        news.next_leaf = found.leaf + 1;
         if output.is_json() {
             let entry = found.entry.to_json().map_err(|error| unreadable(bus, error))?;
             output.text(entry)?;
