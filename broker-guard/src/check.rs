@@ -6,18 +6,17 @@
 //!
 //! Pure: the time is an argument and nothing here does IO.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use sealbus_envelope::{
     hash::Hash,
     identity::{BusId, SessionId},
-    label::Label,
-    name::AgentToken,
-    policy::{MessageKind, Rate},
+    name::{AgentToken, Name},
+    policy::MessageKind,
     reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
-    wire::{Decoded, EnvelopeId, Header, SeenRoots, Verified},
+    wire::{Decoded, Header, SeenRoots, Verified},
 };
 
 use crate::{
@@ -25,13 +24,17 @@ use crate::{
     roster::{
         Roster,
         requests::{OpenRequest, Requests},
-        session::LiveSession,
+        session::{LiveSession, SendingKey},
     },
 };
 
+mod denial;
 pub mod rate;
+mod senders;
 
-use rate::Limiter;
+pub use denial::Denial;
+use denial::Known;
+use senders::Senders;
 
 /// Where an admitted envelope goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,15 @@ pub struct Permit<'a> {
     route: Route,
     gap: u64,
     partition: Partition,
+    exchange: Exchange,
+}
+
+/// What a permit changed among the open requests.
+#[derive(Debug)]
+enum Exchange {
+    None,
+    Asked,
+    Answered(Hash, OpenRequest),
 }
 
 impl<'a> Permit<'a> {
@@ -79,45 +91,12 @@ impl<'a> Permit<'a> {
     }
 }
 
-/// An envelope that failed a check, with what was known of it by then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denial {
-    /// Why, and which part gave the reason.
-    pub refused: Refused,
-    /// The agent that the broker attests.
-    pub agent: Option<AgentToken>,
-    /// The session that the header claims.
-    pub session: Option<SessionId>,
-    /// The envelope's id.
-    pub envelope: Option<EnvelopeId>,
-    /// Its digest.
-    pub digest: Option<Hash>,
-    /// The rule that it names.
-    pub rule: Option<String>,
-    /// The logical subject on the wire.
-    pub subject: Option<String>,
-    /// The label that it claims.
-    pub label: Option<Label>,
-    /// Whether the sender asked for the verdict.
-    pub confirm: bool,
-    /// Whether a session of the attested agent verifiably signed it. What nobody signed proves nothing
-    /// against anybody: a hostile server can put any bytes on any subject.
-    pub signed: bool,
-}
-
-/// What is kept of each agent between its envelopes.
-#[derive(Debug, Default)]
-struct Sender {
-    overall: Option<Option<Limiter>>,
-    by_rule: HashMap<u16, Limiter>,
-}
-
 /// The checker's own state: limits in use and requests that are open.
 #[derive(Debug)]
 pub struct Checker {
     bus: BusId,
     wire: WireSubjects,
-    senders: HashMap<AgentToken, Sender>,
+    senders: Senders,
     requests: Requests,
     turn: usize,
 }
@@ -128,19 +107,18 @@ pub struct View<'v> {
     /// The policy in force.
     pub policy: &'v CompiledPolicy,
     /// Whether an agent is in quarantine.
-    pub quarantined: &'v std::collections::HashSet<AgentToken>,
+    pub quarantined: &'v HashSet<AgentToken>,
+    /// The largest envelope that can be forwarded with its admission, in bytes.
+    pub max_envelope: usize,
     /// How far issued-at may be from the guard's clock, in milliseconds.
     pub freshness_ms: u64,
 }
-
-/// How far above the sum of its rules' rates an agent may be before its envelopes are dropped unread.
-const OVERALL_HEADROOM: u32 = 2;
 
 impl Checker {
     /// A checker with no history.
     #[must_use]
     pub fn new(bus: BusId, wire: WireSubjects) -> Self {
-        Self { bus, wire, senders: HashMap::new(), requests: Requests::default(), turn: 0 }
+        Self { bus, wire, senders: Senders::default(), requests: Requests::default(), turn: 0 }
     }
 
     /// Forgets limits, because the policy that set them was replaced.
@@ -151,12 +129,19 @@ impl Checker {
     /// Forgets what is over.
     pub fn expire(&mut self, now: Millis) {
         self.requests.expire(now);
+        self.senders.prune(now);
     }
 
     /// How many requests are open.
     #[must_use]
     pub fn open_requests(&self) -> usize {
         self.requests.len()
+    }
+
+    /// How many agents' limits are in use.
+    #[must_use]
+    pub fn limits_in_use(&self) -> usize {
+        self.senders.len()
     }
 
     /// Checks one envelope that arrived on `subject`.
@@ -172,45 +157,55 @@ impl Checker {
         bytes: &'a [u8],
         now: Millis,
     ) -> Result<Permit<'a>, Box<Denial>> {
-        let mut denial = Box::new(Denial::bare(Refused::new(Reason::BadEncoding, "envelope")));
-        match self.run(view, roster, seen, subject, bytes, now, &mut denial) {
-            Ok(permit) => Ok(permit),
-            Err(refused) => {
-                denial.refused = refused;
-                Err(denial)
+        let mut known = Known::default();
+        let checked = self.run(view, roster, seen, subject, bytes, now, &mut known);
+        // A denial of what was signed is as final as a permit: else whoever can repeat the bytes could have
+        // them admitted later, when the sender has a verdict that says no and has sent something else.
+        if let Some(header) = known.header.filter(|_| known.signed) {
+            roster.pass_sequence((header.session, header.key), header.sequence);
+        }
+        checked.map_err(|refused| Box::new(known.denial(refused)))
+    }
+
+    /// Takes back what a permit did to the open requests, because it could not be logged and so is not used:
+    /// its sender may try again.
+    pub fn undo(&mut self, permit: &Permit<'_>) {
+        match &permit.exchange {
+            Exchange::None => {}
+            Exchange::Asked => {
+                self.requests.remove(&permit.verified.digest());
             }
+            Exchange::Answered(request, open) => self.requests.restore(*request, open.clone()),
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one place where all a verdict depends on meets")]
-    fn run<'a>(
+    fn run<'s, 'a>(
         &mut self,
         view: View<'_>,
-        roster: &mut Roster,
+        roster: &Roster,
         seen: &impl SeenRoots,
-        subject: &str,
+        subject: &'s str,
         bytes: &'a [u8],
         now: Millis,
-        known: &mut Denial,
+        known: &mut Known<'s, 'a>,
     ) -> Result<Permit<'a>, Refused> {
         let ingress =
             self.wire.read_ingress(subject).ok_or(Refused::new(Reason::BadSubject, "wire subject"))?;
-        let agent = AgentToken::parse(ingress.agent)?;
-        known.subject = Some(ingress.logical.to_owned());
-        if view.quarantined.contains(&agent) {
-            known.agent = Some(agent);
+        AgentToken::check(ingress.agent)?;
+        known.agent = Some(ingress.agent);
+        known.subject = Some(ingress.logical);
+        if view.quarantined.contains(ingress.agent) {
             return Err(Refused::new(Reason::Quarantined, "sender"));
         }
-        let within = self.within_overall_rate(view.policy, roster, &agent, now);
-        known.agent = Some(agent);
-        within?;
+        self.senders.check_overall(view.policy, roster, ingress.agent, now)?;
+        if bytes.len() > view.max_envelope {
+            return Err(Refused::new(Reason::TooLarge, "envelope"));
+        }
 
         let decoded = Decoded::decode(bytes)?;
         let header = *decoded.claimed();
-        known.note(&header);
-        // From here on a denial is told apart by who signed it, so the signature is looked at even when an
-        // earlier check fails: contradictions under a valid signature are evidence, others are noise.
-        let mut signed = Signed { decoded: Some(decoded), known };
+        known.header = Some(header);
         let session = roster
             .get(header.session)
             .filter(|session| session.agent().as_str() == ingress.agent)
@@ -225,161 +220,96 @@ impl Checker {
         let key = match early {
             Ok(key) => key,
             Err(refused) => {
-                signed.look(session, seen);
+                known.look(&decoded, session, seen);
                 return Err(refused);
             }
         };
-        let verified = signed.verify(session, seen)?;
+        let verified = known.verify(decoded, session, seen)?;
         let rule = check_policy(view.policy, session, &header, bytes.len())?;
         check_label(&header)?;
         // Last of the checks on the sender, though cheap: who seals with a key that it never opened *and* above
         // its clearance is to be told, and remembered, for the latter.
         let gap = key.ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
-        self.check_rule_rate(rule, session, now)?;
-        let route = self.route(rule, roster, &header, verified.digest(), now)?;
-
-        if let Some(key) = roster.key_mut((header.session, header.key)) {
-            key.next = header.sequence.saturating_add(1);
-        }
-        Ok(Permit { verified, route, gap, partition: ingress.partition })
-    }
-
-    /// Before anything is read: at most twice what all the agent's rules allow together, so that a flood
-    /// costs a map lookup a message.
-    fn within_overall_rate(
-        &mut self,
-        policy: &CompiledPolicy,
-        roster: &Roster,
-        agent: &AgentToken,
-        now: Millis,
-    ) -> Result<(), Refused> {
-        if !self.senders.contains_key(agent) {
-            self.senders.insert(agent.clone(), Sender::default());
-        }
-        let Some(sender) = self.senders.get_mut(agent) else { return Ok(()) };
-        let limiter = match &mut sender.overall {
-            Some(limiter) => limiter,
-            unset => {
-                // Unknown until it says hello: then nothing of it is admitted anyway.
-                let Some(session) = roster.of_agent(agent.as_str()).next() else { return Ok(()) };
-                unset.insert(overall_rate(policy, session).map(Limiter::new))
-            }
-        };
-        let within = limiter.as_mut().is_none_or(|limiter| limiter.admit(now));
-        if within { Ok(()) } else { Err(Refused::new(Reason::RateLimited, "sender")) }
-    }
-
-    fn check_rule_rate(
-        &mut self,
-        rule: &CompiledRule,
-        session: &LiveSession,
-        now: Millis,
-    ) -> Result<(), Refused> {
-        let Some(rate) = rule.rate else { return Ok(()) };
-        let Some(sender) = self.senders.get_mut(session.agent()) else { return Ok(()) };
-        let limiter = sender.by_rule.entry(rule.id.number()).or_insert_with(|| Limiter::new(rate));
-        if limiter.admit(now) { Ok(()) } else { Err(Refused::new(Reason::RateLimited, "rule")) }
+        self.senders.check_rule(rule, session, now)?;
+        let (route, exchange) = self.route(rule, roster, session, &header, verified.digest(), now)?;
+        Ok(Permit { verified, route, gap, partition: ingress.partition, exchange })
     }
 
     fn route(
         &mut self,
         rule: &CompiledRule,
         roster: &Roster,
+        session: &LiveSession,
         header: &Header<'_>,
         digest: Hash,
         now: Millis,
-    ) -> Result<Route, Refused> {
+    ) -> Result<(Route, Exchange), Refused> {
         let MessageKind::Request { deadline_ms } = rule.kind else {
             return match header.request {
-                None => Ok(Route::Stream),
+                None => Ok((Route::Stream, Exchange::None)),
                 Some(_) => Err(Refused::new(Reason::WrongPattern, "header.request")),
             };
         };
+        let key = session.keys.get(&header.key).ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
         if let Some(request) = header.request {
-            let open = self
-                .requests
-                .find(&request, header.session, now)
-                .ok_or(Refused::new(Reason::NoRequest, "header.request"))?;
-            let sealed_to =
-                roster.get(header.session).and_then(|s| s.keys.get(&header.key)).and_then(|k| k.asker);
-            if sealed_to != Some(open.asker) {
-                return Err(Refused::new(Reason::WrongReader, "header.key"));
-            }
-            self.requests.remove(&request);
-            return Ok(Route::Asker(open.asker));
+            return self.route_reply(&request, roster, header, key, now);
+        }
+        if key.asker.is_some() {
+            // A key for replies is held by one asker, and is no way to ask.
+            return Err(Refused::new(Reason::WrongPattern, "header.key"));
         }
         let responder =
-            self.pick_responder(roster, header).ok_or(Refused::new(Reason::NoResponder, "rule"))?;
-        let deadline = now.plus(u64::from(deadline_ms.min(header.ttl_ms)));
-        self.requests.insert(digest, OpenRequest { asker: header.session, responder, deadline });
-        Ok(Route::Responder(responder))
+            self.pick_responder(roster, header, key).ok_or(Refused::new(Reason::NoResponder, "rule"))?;
+        let open = OpenRequest {
+            agent: session.agent().clone(),
+            asker: header.session,
+            responder,
+            deadline: now.plus(u64::from(deadline_ms.min(header.ttl_ms))),
+            rule: Name::parse(header.rule)?,
+            subject: header.subject.into(),
+        };
+        self.requests.insert(digest, open)?;
+        Ok((Route::Responder(responder), Exchange::Asked))
+    }
+
+    fn route_reply(
+        &mut self,
+        request: &Hash,
+        roster: &Roster,
+        header: &Header<'_>,
+        key: &SendingKey,
+        now: Millis,
+    ) -> Result<(Route, Exchange), Refused> {
+        let none = Refused::new(Reason::NoRequest, "header.request");
+        let open = self
+            .requests
+            .find(request, header.session, now)
+            // An answer to another question, or to who has left, is no answer.
+            .filter(|open| open.rule.as_str() == header.rule && *open.subject == *header.subject)
+            .filter(|open| roster.get(open.asker).is_some())
+            .ok_or(none)?;
+        if key.asker != Some(open.asker) {
+            return Err(Refused::new(Reason::WrongReader, "header.key"));
+        }
+        let open = self.requests.remove(request).ok_or(none)?;
+        Ok((Route::Asker(open.asker), Exchange::Answered(*request, open)))
     }
 
     /// In turn among the sessions that serve the subject and hold the key.
-    fn pick_responder(&mut self, roster: &Roster, header: &Header<'_>) -> Option<SessionId> {
-        let key = roster.get(header.session)?.keys.get(&header.key)?;
-        let mut able: Vec<SessionId> = roster
-            .readers(header.rule)
-            .filter(|session| {
-                key.granted.contains(&session.id()) && session.serves(header.rule, header.subject)
+    fn pick_responder(
+        &mut self,
+        roster: &Roster,
+        header: &Header<'_>,
+        key: &SendingKey,
+    ) -> Option<SessionId> {
+        let able = || {
+            roster.readers(header.rule).filter(|session| {
+                key.granted().contains(&session.id()) && session.serves(header.rule, header.subject)
             })
-            .map(LiveSession::id)
-            .collect();
-        able.sort();
+        };
         self.turn = self.turn.wrapping_add(1);
-        able.get(self.turn.checked_rem(able.len())?).copied()
-    }
-}
-
-/// An envelope whose signature may still have to be looked at, for the sake of the denial.
-struct Signed<'a, 'k> {
-    decoded: Option<Decoded<'a>>,
-    known: &'k mut Denial,
-}
-
-impl<'a> Signed<'a, '_> {
-    fn verify(&mut self, session: &LiveSession, seen: &impl SeenRoots) -> Result<Verified<'a>, Refused> {
-        let decoded = self.decoded.take().ok_or(Refused::new(Reason::BadProof, "proof"))?;
-        let verified = decoded.verify(&session.certificate, &session.credential, seen)?;
-        self.known.signed = true;
-        self.known.digest = Some(verified.digest());
-        Ok(verified)
-    }
-
-    /// Whether the claimed session signed it, though another check failed already.
-    fn look(&mut self, session: &LiveSession, seen: &impl SeenRoots) {
-        if let Some(decoded) = self.decoded.take() {
-            let digest = decoded.signed_by(&session.certificate, seen);
-            self.known.signed = digest.is_ok();
-            self.known.digest = digest.ok();
-        }
-    }
-}
-
-impl Denial {
-    /// A denial of which nothing else is known.
-    #[must_use]
-    pub const fn bare(refused: Refused) -> Self {
-        Self {
-            refused,
-            agent: None,
-            session: None,
-            envelope: None,
-            digest: None,
-            rule: None,
-            subject: None,
-            label: None,
-            confirm: false,
-            signed: false,
-        }
-    }
-
-    fn note(&mut self, header: &Header<'_>) {
-        self.session = Some(header.session);
-        self.envelope = Some(header.id);
-        self.rule = Some(header.rule.to_owned());
-        self.label = Some(header.label);
-        self.confirm = header.flags.confirm();
+        // A set gives its members in one order until it changes.
+        able().nth(self.turn.checked_rem(able().count())?).map(LiveSession::id)
     }
 }
 
@@ -414,6 +344,10 @@ fn check_key(session: &LiveSession, header: &Header<'_>, now: Millis) -> Result<
     if key.stale_from.is_some_and(|from| now >= from) {
         return Err(Refused::new(Reason::StaleKey, "header.key"));
     }
+    // The last number has none behind it, so nothing could tell its second coming from its first.
+    if header.sequence == u64::MAX {
+        return Err(Refused::new(Reason::Replay, "header.sequence"));
+    }
     let gap = header.sequence.checked_sub(key.next).ok_or(Refused::new(Reason::Replay, "header.sequence"))?;
     Ok(Some(gap))
 }
@@ -443,20 +377,4 @@ fn check_label(header: &Header<'_>) -> Result<(), Refused> {
     } else {
         Err(Refused::new(Reason::BelowParents, "header.label"))
     }
-}
-
-/// The sum of what its rules allow, with headroom; none if a rule has no limit.
-fn overall_rate(policy: &CompiledPolicy, session: &LiveSession) -> Option<Rate> {
-    let mut total = Rate { per_second: 0, burst: 0 };
-    for part in policy.rules_for(&session.principal) {
-        if part.publishes || part.rule.is_request() {
-            let rate = part.rule.rate?;
-            total.per_second = total.per_second.saturating_add(rate.per_second);
-            total.burst = total.burst.saturating_add(rate.burst);
-        }
-    }
-    Some(Rate {
-        per_second: total.per_second.max(1).saturating_mul(OVERALL_HEADROOM),
-        burst: total.burst.max(1).saturating_mul(OVERALL_HEADROOM),
-    })
 }

@@ -3,7 +3,11 @@
 
 use std::collections::HashMap;
 
-use sealbus_envelope::{name::AgentToken, reason::Reason, time::Millis};
+use sealbus_envelope::{
+    name::AgentToken,
+    reason::{Reason, Refused},
+    time::Millis,
+};
 
 use crate::check::Denial;
 
@@ -32,8 +36,11 @@ impl Denials {
     /// Notes a denial: given back if it is to be reported now, with how many it stands for (one).
     pub fn note(&mut self, denial: Denial, now: Millis) -> Option<(Denial, u64)> {
         let mut kind = (denial.agent.clone(), denial.refused.reason);
+        let mut denial = denial;
         if self.windows.len() >= MAX_KINDS && !self.windows.contains_key(&kind) {
+            // Of many agents and reasons, so that none of them may stand for the rest.
             kind = (None, Reason::Overloaded);
+            denial = Denial::bare(Refused::new(Reason::Overloaded, "denials"));
         }
         let window = self.windows.entry(kind).or_insert(Window { since: now, alone: 0, counted: None });
         if now.since(window.since) >= 1_000 {
@@ -59,8 +66,6 @@ impl Denials {
 
 #[cfg(test)]
 mod tests {
-    use sealbus_envelope::reason::Refused;
-
     use super::*;
 
     #[test]

@@ -6,7 +6,6 @@ use sealbus_envelope::{
     identity::SessionId,
     name::AgentToken,
     reason::{Reason, Refused},
-    time::Millis,
 };
 use serde::Serialize;
 
@@ -39,7 +38,10 @@ pub enum Effect {
 
 /// The things to do, in order.
 #[derive(Debug, Default)]
-pub struct Effects(Vec<Effect>);
+pub struct Effects {
+    list: Vec<Effect>,
+    cost: u64,
+}
 
 impl Effects {
     /// Tells a session something.
@@ -53,43 +55,49 @@ impl Effects {
         kind: &'static str,
         message: &T,
     ) -> Result<(), Refused> {
-        let payload = control::encode(message)?;
-        self.0.push(Effect::Tell { agent: agent.clone(), session, kind, payload });
+        self.tell_encoded(agent, session, kind, control::encode(message)?);
         Ok(())
+    }
+
+    /// Tells a session something that is encoded already.
+    pub fn tell_encoded(
+        &mut self,
+        agent: &AgentToken,
+        session: SessionId,
+        kind: &'static str,
+        payload: Vec<u8>,
+    ) {
+        let kibibytes = u64::try_from(payload.len() >> 10).unwrap_or(u64::MAX);
+        self.cost = self.cost.saturating_add(kibibytes).saturating_add(1);
+        self.list.push(Effect::Tell { agent: agent.clone(), session, kind, payload });
     }
 
     /// Writes in the audit log.
     pub fn record(&mut self, body: Body<'static>) {
-        self.0.push(Effect::Record(body));
+        self.cost = self.cost.saturating_add(1);
+        self.list.push(Effect::Record(body));
     }
 
     /// Ends a connection.
     pub fn disconnect(&mut self, session: SessionId, reason: Reason) {
-        self.0.push(Effect::Disconnect { session, reason });
+        self.list.push(Effect::Disconnect { session, reason });
+    }
+
+    /// What all of it so far costs: one a message or record, and one a KiB. Who caused it is charged for it.
+    #[must_use]
+    pub const fn cost(&self) -> u64 {
+        self.cost
     }
 
     /// Takes what there is to do.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
-        self.0.drain(..)
+        self.cost = 0;
+        self.list.drain(..)
     }
 
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// The notice of something refused that is no envelope.
-#[must_use]
-pub fn refusal(refused: Refused, subject: &str, now: Millis) -> control::DeniedNotice {
-    control::DeniedNotice {
-        reason: refused.reason,
-        what: refused.what.to_owned(),
-        id: None,
-        digest: None,
-        subject: subject.to_owned(),
-        time: now,
-        count: 1,
+        self.list.is_empty()
     }
 }

@@ -1,21 +1,26 @@
 //! The roster: which sessions are live, what each reads and which keys it seals with.
 //!
 //! Pure state with its indexes kept together, so that "who reads this rule" and "whose keys must rotate"
-//! have one answer. No IO, no clock.
+//! have one answer. No IO, no clock. Leaving costs what the session itself had, not what the bus has: else
+//! a storm of joins and leaves would cost its square.
 
 use std::collections::{HashMap, HashSet};
 
 use sealbus_envelope::{
     hash::Hash,
-    identity::SessionId,
+    identity::{Credential, SessionId},
     keys::{KeyId, ReaderKey},
-    label::Label,
     name::{AgentToken, Name},
+    time::Millis,
 };
 
+use crate::policy::decide::Principal;
+
+mod marks;
 pub mod requests;
 pub mod session;
 
+use marks::Marks;
 use session::{LiveSession, Reading, SendingKey};
 
 /// A sender key and the session that seals with it.
@@ -30,6 +35,9 @@ pub struct Roster {
     readers: HashMap<Name, HashSet<SessionId>>,
     senders: HashMap<Name, HashSet<OwnedKey>>,
     reader_keys: HashMap<Hash, SessionId>,
+    /// The keys of others that each session was granted: the other side of [`SendingKey::granted`].
+    held: HashMap<SessionId, HashSet<OwnedKey>>,
+    marks: Marks,
 }
 
 impl Roster {
@@ -37,11 +45,6 @@ impl Roster {
     #[must_use]
     pub fn get(&self, id: SessionId) -> Option<&LiveSession> {
         self.sessions.get(&id)
-    }
-
-    /// The session, to change what no index depends on.
-    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut LiveSession> {
-        self.sessions.get_mut(&id)
     }
 
     /// The session that a subject names.
@@ -72,40 +75,57 @@ impl Roster {
         self.sessions.is_empty()
     }
 
-    /// Adds a session. One with the same id is replaced, and returned as [`remove`](Self::remove) does.
-    pub fn insert(&mut self, session: LiveSession) -> Option<(LiveSession, Vec<OwnedKey>)> {
+    /// Adds a session that has neither readings nor keys yet. One with the same id stays as it is.
+    pub fn insert(&mut self, session: LiveSession) {
         let id = session.id();
-        let replaced = self.remove(id);
+        if self.sessions.contains_key(&id) {
+            return;
+        }
         self.by_token.insert(id.token(), id);
         self.by_agent.entry(session.agent().clone()).or_default().insert(id);
         if let Some(key) = &session.reader_key {
             self.reader_keys.insert(key.digest(), id);
         }
-        for (&key, sending) in &session.keys {
-            self.senders.entry(sending.rule.clone()).or_default().insert((id, key));
-        }
-        for reading in session.readings.values() {
-            self.readers.entry(reading.rule.clone()).or_default().insert(id);
-        }
         self.sessions.insert(id, session);
-        replaced
     }
 
-    /// Removes a session and returns it with the keys of others that it was granted.
-    pub fn remove(&mut self, id: SessionId) -> Option<(LiveSession, Vec<OwnedKey>)> {
+    /// A session shows another credential of the same agent.
+    pub fn renew(&mut self, id: SessionId, credential: Credential, principal: Principal) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.agent() == credential.token()
+        {
+            session.credential = credential;
+            session.principal = principal;
+        }
+    }
+
+    /// The session as another policy sees it.
+    pub fn set_principal(&mut self, id: SessionId, principal: Principal) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.principal = principal;
+        }
+    }
+
+    /// Removes a session and returns it with the keys of others that it was granted. Where its own keys
+    /// stood is remembered until `marks_until`.
+    pub fn remove(&mut self, id: SessionId, marks_until: Millis) -> Option<(LiveSession, Vec<OwnedKey>)> {
+        let keys: Vec<KeyId> = self.sessions.get(&id)?.keys.keys().copied().collect();
+        for key in keys {
+            self.remove_key(id, key, marks_until);
+        }
         let session = self.sessions.remove(&id)?;
         self.by_token.remove(&id.token());
         drop_from(&mut self.by_agent, session.agent(), &id);
         for reading in session.readings.values() {
             drop_from(&mut self.readers, &reading.rule, &id);
         }
-        for (&key, sending) in &session.keys {
-            drop_from(&mut self.senders, &sending.rule, &(id, key));
+        let current = session.reader_key.as_ref().map(ReaderKey::digest);
+        for digest in current.into_iter().chain(session.previous_reader_key) {
+            self.reader_keys.remove(&digest);
         }
-        self.reader_keys.retain(|_, owner| *owner != id);
-        let held = self.keys_granted_to(id);
-        for &(owner, key) in &held {
-            if let Some(sending) = self.sessions.get_mut(&owner).and_then(|s| s.keys.get_mut(&key)) {
+        let held: Vec<OwnedKey> = self.held.remove(&id).unwrap_or_default().into_iter().collect();
+        for &owned in &held {
+            if let Some(sending) = self.key_mut(owned) {
                 sending.granted.remove(&id);
             }
         }
@@ -113,24 +133,40 @@ impl Roster {
     }
 
     /// The keys of other sessions that `reader` was granted.
-    #[must_use]
-    pub fn keys_granted_to(&self, reader: SessionId) -> Vec<OwnedKey> {
-        let keys = self.sessions.values().flat_map(|session| {
-            let granted = session.keys.iter().filter(|(_, key)| key.granted.contains(&reader));
-            granted.map(|(&key, _)| (session.id(), key))
-        });
-        keys.collect()
+    pub fn keys_granted_to(&self, reader: SessionId) -> impl Iterator<Item = OwnedKey> {
+        self.held.get(&reader).into_iter().flatten().copied()
     }
 
-    /// Replaces a session's reader key. Grants to the one before are still handed on.
-    pub fn set_reader_key(&mut self, id: SessionId, key: ReaderKey) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+    /// Notes that `reader` was granted a key.
+    pub fn grant(&mut self, owned: OwnedKey, reader: SessionId) {
+        if self.sessions.contains_key(&reader)
+            && let Some(sending) = self.key_mut(owned)
+        {
+            sending.granted.insert(reader);
+            self.held.entry(reader).or_default().insert(owned);
+        }
+    }
+
+    /// Replaces a session's reader key, unless it is older than the one it has: a repeated message must not
+    /// have senders seal to a key that was deleted. Grants to the one before are still handed on. Says
+    /// whether the session has the key now.
+    pub fn set_reader_key(&mut self, id: SessionId, key: ReaderKey) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        if let Some(current) = &session.reader_key {
+            if current.digest() == key.digest() {
+                return true;
+            }
+            if key.validity().not_before < current.validity().not_before {
+                return false;
+            }
+        }
         if let Some(old) = session.previous_reader_key.take() {
             self.reader_keys.remove(&old);
         }
         session.previous_reader_key = session.reader_key.as_ref().map(ReaderKey::digest);
         self.reader_keys.insert(key.digest(), id);
         session.reader_key = Some(key);
+        true
     }
 
     /// The session that a reader key belongs to.
@@ -139,19 +175,23 @@ impl Roster {
         self.sessions.get(self.reader_keys.get(digest)?)
     }
 
-    /// Declares a reading.
-    pub fn add_reading(&mut self, id: SessionId, number: u32, reading: Reading) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            self.readers.entry(reading.rule.clone()).or_default().insert(id);
-            session.readings.insert(number, reading);
-        }
+    /// Declares a reading, in place of what had the number before; returns the rule of that one if it was
+    /// the session's last under it.
+    pub fn add_reading(&mut self, id: SessionId, number: u32, reading: Reading) -> Option<Name> {
+        let session = self.sessions.get_mut(&id)?;
+        self.readers.entry(reading.rule.clone()).or_default().insert(id);
+        let replaced = session.readings.insert(number, reading)?;
+        self.end_reading(id, replaced)
     }
 
     /// Ends a reading; returns its rule if that was the session's last one under it.
     pub fn remove_reading(&mut self, id: SessionId, number: u32) -> Option<Name> {
-        let session = self.sessions.get_mut(&id)?;
-        let reading = session.readings.remove(&number)?;
-        if session.reads(&reading.rule) {
+        let reading = self.sessions.get_mut(&id)?.readings.remove(&number)?;
+        self.end_reading(id, reading)
+    }
+
+    fn end_reading(&mut self, id: SessionId, reading: Reading) -> Option<Name> {
+        if self.sessions.get(&id)?.reads(&reading.rule) {
             return None;
         }
         drop_from(&mut self.readers, &reading.rule, &id);
@@ -163,18 +203,23 @@ impl Roster {
         self.readers.get(rule).into_iter().flatten().filter_map(|id| self.sessions.get(id))
     }
 
-    /// Adds a sender key.
-    pub fn add_key(&mut self, id: SessionId, key: KeyId, sending: SendingKey) {
+    /// Adds a sender key, which goes on from where it stood if the session had it before.
+    pub fn add_key(&mut self, id: SessionId, key: KeyId, mut sending: SendingKey) {
         if let Some(session) = self.sessions.get_mut(&id) {
+            sending.next = sending.next.max(self.marks.take(&(id, key)).unwrap_or(0));
             self.senders.entry(sending.rule.clone()).or_default().insert((id, key));
             session.keys.insert(key, sending);
         }
     }
 
-    /// Removes a sender key.
-    pub fn remove_key(&mut self, id: SessionId, key: KeyId) {
-        if let Some(sending) = self.sessions.get_mut(&id).and_then(|session| session.keys.remove(&key)) {
-            drop_from(&mut self.senders, &sending.rule, &(id, key));
+    /// Removes a sender key. Where it stood is remembered until `mark_until`.
+    pub fn remove_key(&mut self, id: SessionId, key: KeyId, mark_until: Millis) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(sending) = session.keys.remove(&key) else { return };
+        self.marks.leave((id, key), sending.next, session.agent(), mark_until);
+        drop_from(&mut self.senders, &sending.rule, &(id, key));
+        for reader in &sending.granted {
+            drop_from(&mut self.held, reader, &(id, key));
         }
     }
 
@@ -183,12 +228,50 @@ impl Roster {
         self.sessions.get_mut(&id)?.keys.get_mut(&key)
     }
 
-    /// The keys in use under `rule`, with their labels.
-    pub fn keys_under(&self, rule: &str) -> impl Iterator<Item = (OwnedKey, Label, &SendingKey)> {
-        self.senders.get(rule).into_iter().flatten().filter_map(|&(id, key)| {
-            let sending = self.sessions.get(&id)?.keys.get(&key)?;
-            Some(((id, key), sending.label, sending))
-        })
+    /// The sender key.
+    #[must_use]
+    pub fn key(&self, (id, key): OwnedKey) -> Option<&SendingKey> {
+        self.sessions.get(&id)?.keys.get(&key)
+    }
+
+    /// This sequence number and all below it are used up.
+    pub fn pass_sequence(&mut self, owned: OwnedKey, sequence: u64) {
+        if let Some(sending) = self.key_mut(owned) {
+            sending.next = sending.next.max(sequence.saturating_add(1));
+        }
+    }
+
+    /// The keys in use under `rule`.
+    pub fn keys_under(&self, rule: &str) -> impl Iterator<Item = (OwnedKey, &SendingKey)> {
+        let owned = self.senders.get(rule).into_iter().flatten();
+        owned.filter_map(|&owned| Some((owned, self.key(owned)?)))
+    }
+
+    /// How many keys of an agent are in use or remembered.
+    #[must_use]
+    pub fn keys_of_agent(&self, agent: &AgentToken) -> usize {
+        let in_use: usize = self.of_agent(agent.as_str()).map(|session| session.keys.len()).sum();
+        in_use + self.marks.of_agent(agent)
+    }
+
+    /// Forgets where keys stood whose envelopes are all stale.
+    pub fn expire_marks(&mut self, now: Millis) {
+        self.marks.expire(now);
+    }
+
+    /// How many things the roster holds besides sessions: readings, keys, grants, marks and index entries.
+    /// For tests and metrics; every one of them is bounded by a limit per agent.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let sets = |sets: &HashMap<Name, HashSet<SessionId>>| sets.values().map(HashSet::len).sum::<usize>();
+        let of_sessions: usize =
+            self.sessions.values().map(|session| session.readings.len() + session.keys.len()).sum();
+        of_sessions
+            + self.marks.len()
+            + self.reader_keys.len()
+            + sets(&self.readers)
+            + self.senders.values().map(HashSet::len).sum::<usize>()
+            + self.held.values().map(HashSet::len).sum::<usize>()
     }
 }
 

@@ -11,29 +11,38 @@ use std::{
 };
 
 use sealbus_envelope::{
-    control::{self, GuardEpoch, Hello, ReaderKeyNotice, SessionStatement, Subscribe, kind, verb},
-    identity::{Credential, Role, Roots, SessionCertificate, SessionId, Status},
-    keys::{KeyId, ReaderKey},
+    control::{self, GuardEpoch, ReaderKeyNotice, Subscribe, kind, verb},
+    identity::{Credential, Roots, SessionId, Status},
+    keys::ReaderKey,
     name::AgentToken,
-    policy::Bundle,
+    policy::{Bundle, Rate},
     reason::{Reason, Refused},
-    subject::Control,
+    subject::{Control, Partition},
     time::Millis,
     wire::SeenRoots,
 };
 
 use crate::{
     audit::entry,
-    effect::{Effects, refusal},
-    policy::compile::CompiledPolicy,
+    check::rate::AgentLimits,
+    effect::Effects,
+    policy::{bundle::Excerpts, compile::CompiledPolicy},
     roster::{
         OwnedKey, Roster,
         session::{LiveSession, MAX_READINGS, Reading},
     },
 };
 
+mod hello;
 mod relay;
 
+/// What one agent may cause with control messages. A unit is a message, a record or a KiB that the guard sends
+/// because of it, besides the work that each verb is ([`work`]). Generous: a sender with 4,096 readers opens
+/// ten keys at once.
+pub const CONTROL_RATE: Rate = Rate { per_second: 4_000, burst: 200_000 };
+/// A reader that leaves of its own accord makes senders rotate a key at most once in this time: else one that
+/// comes and goes would have every sender seal to every reader once a second.
+const ROTATE_EVERY_MS: u64 = 10_000;
 /// After a reader lost its right, this long may envelopes under a key that it holds still be under way.
 const STALE_AFTER_MS: u64 = 2_000;
 
@@ -60,8 +69,32 @@ pub struct Sessions {
     in_force: InForce,
     roster: Roster,
     quarantined: HashSet<AgentToken>,
-    /// Keys that must rotate, told at the next tick: many readers leaving at once cost one rotation.
-    due: HashMap<OwnedKey, Reason>,
+    /// Keys that must rotate, told at a tick: many readers leaving at once cost one rotation.
+    due: HashMap<OwnedKey, Due>,
+    /// Keys that a reader asked for since the last tick: asking again is of no use before the next.
+    wanted: HashSet<(SessionId, OwnedKey)>,
+    excerpts: Excerpts,
+    control: AgentLimits,
+    /// What the effects may cost when the message in hand has been handled as far as its sender may pay for.
+    spend_until: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    reason: Reason,
+    at: Millis,
+}
+
+/// What handling a message costs the guard, beside what it sends: mostly signatures, at about ten units each,
+/// and a grant may have one in each 1.4 KiB.
+fn work(verb: &str, payload: &[u8]) -> u64 {
+    let verb = match verb {
+        verb::HELLO => 50,
+        verb::READER => 20,
+        verb::OPEN | verb::GRANT => 10,
+        _ => 1,
+    };
+    verb + u64::try_from(payload.len() >> 8).unwrap_or(u64::MAX - verb)
 }
 
 impl Sessions {
@@ -76,6 +109,7 @@ impl Sessions {
         quarantined: HashSet<AgentToken>,
     ) -> Self {
         Self {
+            excerpts: Excerpts::new(&in_force.bundle),
             roots,
             guard,
             guard_credential,
@@ -84,6 +118,9 @@ impl Sessions {
             roster: Roster::default(),
             quarantined,
             due: HashMap::new(),
+            wanted: HashSet::new(),
+            control: AgentLimits::new(CONTROL_RATE),
+            spend_until: 0,
         }
     }
 
@@ -111,12 +148,28 @@ impl Sessions {
         &self.quarantined
     }
 
+    /// The server's `max_payload`, in bytes: nothing that is sent may be larger.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        usize::try_from(self.max_payload).unwrap_or(usize::MAX)
+    }
+
+    /// What is kept besides the roster, for tests and metrics: rotations due, keys wanted, limits in use.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.due.len() + self.wanted.len() + self.control.len()
+    }
+
     /// All that the checker looks things up in, borrowed apart from each other.
     pub fn for_checker(&mut self) -> (&InForce, &HashSet<AgentToken>, &mut Roster) {
         (&self.in_force, &self.quarantined, &mut self.roster)
     }
 
-    /// Handles one control message; what is refused is told to the session.
+    /// Handles one control message. Its sender pays for all that it causes: one message may bring about many,
+    /// and who sends enough of such waits.
+    ///
+    /// # Errors
+    /// Why it was refused, for the session to be told. Some of it may have been done before.
     pub fn handle(
         &mut self,
         subject: &Control<'_>,
@@ -125,13 +178,22 @@ impl Sessions {
         now: Millis,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
-        let outcome = self.dispatch(subject, payload, seen, now, effects);
-        if let Err(refused) = outcome
-            && let Some(session) = self.roster.by_token(subject.session)
-        {
-            let notice = refusal(refused, subject.verb, now);
-            effects.tell(session.agent(), session.id(), kind::DENIED, &notice)?;
+        let agent = AgentToken::parse(subject.agent)?;
+        if subject.partition != Partition::of(&agent) {
+            return Err(Refused::new(Reason::WrongSubject, "control subject"));
         }
+        if self.quarantined.contains(&agent) {
+            return Err(Refused::new(Reason::Quarantined, "sender"));
+        }
+        let allowance = self.control.of(&agent).allowance(now);
+        if allowance == 0 {
+            return Err(Refused::new(Reason::RateLimited, "control"));
+        }
+        let before = effects.cost();
+        self.spend_until = before.saturating_add(allowance);
+        let outcome = self.dispatch(subject, payload, seen, now, effects);
+        let caused = effects.cost().saturating_sub(before);
+        self.control.of(&agent).spend(work(subject.verb, payload).saturating_add(caused), now);
         outcome
     }
 
@@ -143,9 +205,6 @@ impl Sessions {
         now: Millis,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
-        if self.quarantined.contains(subject.agent) {
-            return Err(Refused::new(Reason::Quarantined, "sender"));
-        }
         if subject.verb == verb::HELLO {
             return self.hello(subject, &control::decode(payload)?, now, effects);
         }
@@ -157,113 +216,22 @@ impl Sessions {
             .id();
         match subject.verb {
             verb::READER => self.reader_key(session, &control::decode(payload)?, now, effects),
-            verb::SUBSCRIBE => self.subscribe(session, control::decode(payload)?, effects),
+            verb::SUBSCRIBE => self.subscribe(session, control::decode(payload)?, now, effects),
             verb::UNSUBSCRIBE => {
                 let control::Unsubscribe { id } = control::decode(payload)?;
-                self.unsubscribe(session, id);
+                self.unsubscribe(session, id, now);
                 Ok(())
             }
-            verb::OPEN => self.open(session, &control::decode(payload)?, effects),
+            verb::OPEN => self.open(session, &control::decode(payload)?, now, effects),
             verb::GRANT => self.relay(session, &control::decode(payload)?, seen, effects),
             verb::WANT => self.want(session, &control::decode(payload)?, effects),
             verb::BYE => {
                 let control::Bye {} = control::decode(payload)?;
-                self.gone(session, effects);
+                self.gone(session, now, effects);
                 Ok(())
             }
             _ => Err(Refused::new(Reason::Malformed, "control verb")),
         }
-    }
-
-    fn hello(
-        &mut self,
-        subject: &Control<'_>,
-        hello: &Hello,
-        now: Millis,
-        effects: &mut Effects,
-    ) -> Result<(), Refused> {
-        let bus = self.roots.bus();
-        let credential = Credential::verify(&hello.credential, bus, &self.roots.issuer)?;
-        credential.check_time(now)?;
-        let certificate = SessionCertificate::verify(&hello.certificate, bus)?;
-        certificate.check_time(now)?;
-        let claims = credential.claims();
-        if credential.token().as_str() != subject.agent || *certificate.identity() != claims.identity {
-            return Err(Refused::new(Reason::WrongSender, "hello"));
-        }
-        if certificate.id().token() != subject.session {
-            return Err(Refused::new(Reason::WrongSession, "hello"));
-        }
-        if claims.role != Role::Agent {
-            return Err(Refused::new(Reason::WrongRole, "hello"));
-        }
-        if self.in_force.status.is_revoked(&claims.identity) {
-            return Err(Refused::new(Reason::Revoked, "hello"));
-        }
-        let principal = self
-            .in_force
-            .policy
-            .principal(claims)
-            .map_err(|reason| Refused::new(reason, "credential.team"))?;
-        let statement = SessionStatement::verify(&hello.statement, bus, &certificate, self.guard)?;
-        let reader_key = match &hello.reader_key {
-            Some(bytes) => {
-                let key = ReaderKey::verify(bytes, bus, &certificate)?;
-                key.check_time(now)?;
-                Some(key)
-            }
-            None => None,
-        };
-        let id = certificate.id();
-        // A second hello to the same epoch starts the session anew; its sequences only move forward,
-        // because the statement is signed and a lower one than known here is a replay.
-        let mut keys = HashMap::new();
-        for key in statement.keys {
-            self.check_key(&principal, &key, id)?;
-            let known = self.roster.get(id).and_then(|session| session.keys.get(&key.key));
-            let next = known.map_or(key.next, |known| known.next.max(key.next));
-            keys.insert(key.key, relay::sending(key, next));
-        }
-        let agent = credential.token().clone();
-        effects.record(entry::Body::Session(entry::Session {
-            session: (*id.as_bytes()).into(),
-            agent: agent.to_string().into(),
-            event: "hello".into(),
-        }));
-        if let Some((_, held)) = self.roster.insert(LiveSession {
-            credential,
-            certificate,
-            principal,
-            reader_key,
-            previous_reader_key: None,
-            readings: HashMap::new(),
-            keys,
-        }) {
-            self.rotate(held, Reason::StaleKey, None);
-        }
-        self.welcome(id, effects)?;
-        let opened: Vec<KeyId> =
-            self.roster.get(id).map_or_else(Vec::new, |s| s.keys.keys().copied().collect());
-        for key in opened {
-            self.tell_readers(id, key, effects)?;
-        }
-        Ok(())
-    }
-
-    /// Hands a session the policy that concerns it, the status statement and the guard's credential.
-    fn welcome(&self, id: SessionId, effects: &mut Effects) -> Result<(), Refused> {
-        let Some(session) = self.roster.get(id) else { return Ok(()) };
-        let claims = session.credential.claims();
-        let concerns = |rule: &sealbus_envelope::policy::Rule| {
-            rule.names_publisher(claims) || rule.subscriber(claims).is_some()
-        };
-        let welcome = control::Welcome {
-            policy: self.in_force.bundle.excerpt(concerns),
-            status: self.in_force.status_bytes.clone().into(),
-            guards: vec![self.guard_credential.as_str().to_owned()],
-            max_payload: self.max_payload,
-        };
-        effects.tell(session.agent(), id, kind::WELCOME, &welcome)
     }
 
     fn reader_key(
@@ -277,33 +245,38 @@ impl Sessions {
         let key = ReaderKey::verify(&notice.reader_key, self.roots.bus(), &session.certificate)?;
         key.check_time(now)?;
         let first = session.reader_key.is_none();
-        self.roster.set_reader_key(id, key);
+        if !self.roster.set_reader_key(id, key) {
+            return Err(Refused::new(Reason::Replay, "reader key"));
+        }
         if first {
             // It could read nothing until now: senders have not heard of it.
-            let rules: HashSet<_> =
-                self.session(id)?.readings.values().map(|reading| reading.rule.clone()).collect();
-            for rule in rules {
-                self.announce_reader(id, rule.as_str(), effects)?;
-            }
+            self.announce_all(id, effects)?;
         }
         Ok(())
     }
 
-    fn subscribe(&mut self, id: SessionId, wanted: Subscribe, effects: &mut Effects) -> Result<(), Refused> {
+    fn subscribe(
+        &mut self,
+        id: SessionId,
+        wanted: Subscribe,
+        now: Millis,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
         let session = self.session(id)?;
         let agent = session.agent().clone();
         let Subscribe { id: number, rule, pattern, serve } = wanted;
-        let allowed = if session.readings.len() >= MAX_READINGS {
-            Err(Reason::TooLarge)
-        } else {
-            self.may_read(session, rule.as_str(), &pattern, serve)
-        };
+        let full = session.readings.len() >= MAX_READINGS && !session.readings.contains_key(&number);
+        let allowed =
+            if full { Err(Reason::TooLarge) } else { self.may_read(session, rule.as_str(), &pattern, serve) };
         let refused = allowed.err();
         effects.tell(&agent, id, kind::SUBSCRIBED, &control::Subscribed { id: number, refused })?;
         if let Some(reason) = refused {
             return Err(Refused::new(reason, "subscribe"));
         }
-        self.roster.add_reading(id, number, Reading { rule: rule.clone(), pattern, serve });
+        let reading = Reading { rule: rule.clone(), pattern, serve };
+        if let Some(left) = self.roster.add_reading(id, number, reading) {
+            self.leave_rule(id, left.as_str(), now);
+        }
         self.announce_reader(id, rule.as_str(), effects)
     }
 
@@ -323,27 +296,28 @@ impl Sessions {
         policy.may_subscribe(&session.principal, rule, pattern, queue).map(|_| ())
     }
 
-    fn unsubscribe(&mut self, id: SessionId, number: u32) {
+    fn unsubscribe(&mut self, id: SessionId, number: u32, now: Millis) {
         if let Some(rule) = self.roster.remove_reading(id, number) {
-            let keys: Vec<OwnedKey> = self
-                .roster
-                .keys_under(rule.as_str())
-                .filter(|(_, _, sending)| sending.granted.contains(&id))
-                .map(|(key, _, _)| key)
-                .collect();
-            self.rotate(keys, Reason::StaleKey, None);
+            self.leave_rule(id, rule.as_str(), now);
         }
     }
 
+    /// A session reads nothing under a rule any longer: what it holds of it is to rotate away.
+    fn leave_rule(&mut self, id: SessionId, rule: &str, now: Millis) {
+        let of_rule = |owned: &OwnedKey| self.roster.key(*owned).is_some_and(|key| key.rule.as_str() == rule);
+        let held: Vec<OwnedKey> = self.roster.keys_granted_to(id).filter(of_rule).collect();
+        self.rotate_in_time(held, now);
+    }
+
     /// A session ended: by itself, or because its connection did.
-    pub fn gone(&mut self, id: SessionId, effects: &mut Effects) {
-        let Some((session, held)) = self.roster.remove(id) else { return };
-        effects.record(entry::Body::Session(entry::Session {
-            session: (*id.as_bytes()).into(),
-            agent: session.agent().to_string().into(),
-            event: "closed".into(),
-        }));
-        self.rotate(held, Reason::StaleKey, None);
+    pub fn gone(&mut self, id: SessionId, now: Millis, effects: &mut Effects) {
+        self.end(id, "closed", now, effects);
+    }
+
+    fn end(&mut self, id: SessionId, event: &'static str, now: Millis, effects: &mut Effects) {
+        let Some((session, held)) = self.roster.remove(id, self.marks_until(now)) else { return };
+        effects.record(session_event(id, session.agent(), event));
+        self.rotate_in_time(held, now);
     }
 
     /// An agent lost its right to be on the bus: its sessions end, what it holds goes stale, its
@@ -355,10 +329,17 @@ impl Sessions {
         let sessions: Vec<SessionId> = self.roster.of_agent(agent.as_str()).map(LiveSession::id).collect();
         for id in sessions {
             effects.disconnect(id, reason);
-            if let Some((_, held)) = self.roster.remove(id) {
-                self.rotate(held, reason, Some(now.plus(STALE_AFTER_MS)));
+            if let Some((_, held)) = self.roster.remove(id, self.marks_until(now)) {
+                effects.record(session_event(id, agent, reason.code()));
+                self.rotate_now(held, reason, now);
             }
         }
+    }
+
+    /// Until when an envelope that was sealed by now can be fresh: its clock may be a window ahead.
+    fn marks_until(&self, now: Millis) -> Millis {
+        let window = u64::from(self.in_force.policy.tables().freshness_ms);
+        now.plus(window.saturating_mul(2))
     }
 
     /// An agent may come back.
@@ -375,57 +356,121 @@ impl Sessions {
         let versions = |of: &InForce| (of.bundle.head().fields().version, of.status.version);
         let ((old_policy, old_status), (new_policy, new_status)) =
             (versions(&self.in_force), versions(&in_force));
-        if new_policy < old_policy || new_status < old_status {
+        let digest = |of: &InForce| *of.policy.digest();
+        // Two policies of one version are one too many: readers hold whichever they saw first.
+        let other = new_policy == old_policy && digest(&in_force) != digest(&self.in_force);
+        if new_policy < old_policy || new_status < old_status || other {
             return Err(Refused::new(Reason::RolledBack, "policy or status"));
+        }
+        let permissions_changed = old_policy != new_policy;
+        if permissions_changed {
+            self.excerpts = Excerpts::new(&in_force.bundle);
         }
         self.in_force = in_force;
         let sessions: Vec<(SessionId, AgentToken)> =
             self.roster.iter().map(|session| (session.id(), session.agent().clone())).collect();
-        for (id, agent) in sessions {
-            let Some(session) = self.roster.get_mut(id) else { continue };
+        for (id, agent) in &sessions {
+            let Some(session) = self.roster.get(*id) else { continue };
             let claims = session.credential.claims();
             if self.in_force.status.is_revoked(&claims.identity) {
-                self.expel(&agent, Reason::Revoked, now, effects);
+                self.expel(agent, Reason::Revoked, now, effects);
                 continue;
             }
             match self.in_force.policy.principal(claims) {
-                Ok(principal) => session.principal = principal,
-                Err(reason) => {
-                    self.expel(&agent, reason, now, effects);
-                    continue;
-                }
+                Ok(principal) => self.roster.set_principal(*id, principal),
+                Err(reason) => self.expel(agent, reason, now, effects),
             }
-            self.welcome(id, effects)?;
+        }
+        if permissions_changed {
+            self.end_lost_rights(now);
+        }
+        for (id, agent) in sessions {
+            let Some(session) = self.roster.get(id) else { continue };
+            match self.welcome(&session.principal) {
+                Ok(welcome) => effects.tell_encoded(&agent, id, kind::WELCOME, welcome),
+                // It hears of the policy by the heartbeat, and why it gets none when it says hello again.
+                Err(refused) => tracing::error!(%agent, %refused, "the policy cannot be sent to an agent"),
+            }
         }
         Ok(())
     }
 
-    /// Marks keys for rotation at the next tick.
-    fn rotate(&mut self, keys: Vec<OwnedKey>, reason: Reason, stale_from: Option<Millis>) {
+    /// Ends readings that the policy no longer allows, and has keys rotate that are held without right. The
+    /// authenticator ends the connections, but a key is not taken back by that.
+    fn end_lost_rights(&mut self, now: Millis) {
+        let mut lost = Vec::new();
+        for session in self.roster.iter() {
+            for (&number, reading) in &session.readings {
+                if self.may_read(session, reading.rule.as_str(), &reading.pattern, reading.serve).is_err() {
+                    lost.push((session.id(), number));
+                }
+            }
+        }
+        for (id, number) in lost {
+            self.roster.remove_reading(id, number);
+        }
+        let sessions = self.roster.iter().map(|reader| {
+            let held = self.roster.keys_granted_to(reader.id());
+            held.filter(|owned| !self.roster.key(*owned).is_some_and(|key| self.may_hold(reader, key)))
+        });
+        let without_right: Vec<OwnedKey> = sessions.flatten().collect();
+        self.rotate_now(without_right, Reason::StaleKey, now);
+    }
+
+    /// Keys that somebody holds who lost the right to: told at the next tick, refused two seconds later.
+    fn rotate_now(&mut self, keys: Vec<OwnedKey>, reason: Reason, now: Millis) {
         for key in keys {
             if let Some(sending) = self.roster.key_mut(key) {
-                sending.stale_from = sending.stale_from.or(stale_from);
-                self.due.insert(key, reason);
+                sending.stale_from.get_or_insert(now.plus(STALE_AFTER_MS));
+                self.due.insert(key, Due { reason, at: now });
+            }
+        }
+    }
+
+    /// Keys that somebody holds who reads them no longer, though it might.
+    fn rotate_in_time(&mut self, keys: Vec<OwnedKey>, now: Millis) {
+        for key in keys {
+            if let Some(sending) = self.roster.key(key) {
+                let at = now.max(sending.opened.plus(ROTATE_EVERY_MS));
+                self.due.entry(key).or_insert(Due { reason: Reason::StaleKey, at });
             }
         }
     }
 
     /// Once a second: tells senders which keys to rotate, and ends sessions whose time is over.
     pub fn tick(&mut self, now: Millis, effects: &mut Effects) -> Result<(), Refused> {
-        for ((id, key), reason) in std::mem::take(&mut self.due) {
-            if let Some(session) = self.roster.get(id) {
-                effects.tell(session.agent(), id, kind::REKEY, &control::Rekey { key, reason })?;
+        self.control.prune(now);
+        self.wanted.clear();
+        self.roster.expire_marks(now);
+        for (owned, due) in std::mem::take(&mut self.due) {
+            let (id, key) = owned;
+            // The sender may have rotated it meanwhile, or left.
+            let Some(session) = self.roster.get(id).filter(|session| session.keys.contains_key(&key)) else {
+                continue;
+            };
+            if due.at > now {
+                self.due.insert(owned, due);
+            } else {
+                effects.tell(
+                    session.agent(),
+                    id,
+                    kind::REKEY,
+                    &control::Rekey { key, reason: due.reason },
+                )?;
             }
         }
-        let over: Vec<SessionId> = self
+        let over: Vec<(SessionId, Reason)> = self
             .roster
             .iter()
-            .filter(|s| s.certificate.check_time(now).is_err() || s.credential.check_time(now).is_err())
-            .map(LiveSession::id)
+            .filter_map(|session| {
+                let (certificate, credential) = (&session.certificate, &session.credential);
+                let over = certificate.check_time(now).and_then(|()| credential.check_time(now)).err()?;
+                Some((session.id(), over.reason))
+            })
             .collect();
-        for id in over {
-            effects.disconnect(id, Reason::CertificateExpired);
-            self.gone(id, effects);
+        for (id, reason) in over {
+            effects.disconnect(id, reason);
+            self.end(id, "expired", now, effects);
         }
         Ok(())
     }
@@ -433,4 +478,12 @@ impl Sessions {
     fn session(&self, id: SessionId) -> Result<&LiveSession, Refused> {
         self.roster.get(id).ok_or(Refused::new(Reason::UnknownSession, "session"))
     }
+}
+
+fn session_event(id: SessionId, agent: &AgentToken, event: &'static str) -> entry::Body<'static> {
+    entry::Body::Session(entry::Session {
+        session: (*id.as_bytes()).into(),
+        agent: agent.to_string().into(),
+        event: event.into(),
+    })
 }

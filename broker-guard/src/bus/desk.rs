@@ -6,16 +6,18 @@ use std::collections::HashMap;
 
 use async_nats::Message;
 use bytes::Bytes;
+use moka::sync::Cache;
 use rand_core::CryptoRng;
 use sealbus_envelope::{
     control::{DeniedNotice, VerdictNotice, encode, kind},
     hash::Hash,
     identity::{BusId, SessionId, SigningKey},
     name::AgentToken,
-    proof::admission::{self, Admission, Decision, Verdict},
+    proof::admission::{self, ADMISSION_RESERVE, Admission, Decision, Verdict},
     reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
+    wire::MAX_ENVELOPE,
 };
 
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
     events::{Event, Kind},
     metrics::Metrics,
     quarantine::evidence::{FloodLimits, Proof, Response, Tally},
+    roster::session::LiveSession,
     sessions::{InForce, Sessions},
 };
 
@@ -68,6 +71,8 @@ pub struct Desk {
     seen: SeenCache,
     denials: Denials,
     tallies: HashMap<AgentToken, Tally>,
+    /// Signed envelopes that were held against their sender.
+    accused: Cache<Hash, ()>,
     policy_since: Millis,
     metrics: Metrics,
     effects: Effects,
@@ -76,6 +81,14 @@ pub struct Desk {
 
 /// How long after a policy came into force an agent may not have heard of it yet.
 const POLICY_GRACE_MS: u64 = 30_000;
+/// The most that one envelope adds to the count of sequence numbers that never came.
+const MAX_GAP_COUNTED: u64 = 1_000_000;
+/// How many denied envelopes are remembered, so that none counts twice against its sender.
+const ACCUSED: u64 = 65_536;
+/// The most records of one append.
+const RECORDS_AT_ONCE: usize = 4_096;
+/// The most agents whose denials are weighed at once; only a hostile server can make up more names.
+const MAX_TALLIES: usize = 65_536;
 
 impl Desk {
     /// A desk with no session yet.
@@ -100,6 +113,7 @@ impl Desk {
             seen: SeenCache::default(),
             denials: Denials::default(),
             tallies: HashMap::new(),
+            accused: Cache::new(ACCUSED),
             policy_since: Millis(0),
             metrics,
             effects: Effects::default(),
@@ -135,11 +149,14 @@ impl Desk {
     /// Checks, logs, signs and forwards a batch of envelopes.
     pub fn envelopes(&mut self, batch: &[Message], now: Millis) {
         let (mut permits, mut denials) = (Vec::with_capacity(batch.len()), Vec::new());
+        // With the admission it must still fit, or the server would end the guard's own connection.
+        let max_envelope = self.sessions.max_payload().saturating_sub(ADMISSION_RESERVE).min(MAX_ENVELOPE);
         let (in_force, quarantined, roster) = self.sessions.for_checker();
         let view = View {
             policy: &in_force.policy,
             quarantined,
             freshness_ms: u64::from(in_force.policy.tables().freshness_ms),
+            max_envelope,
         };
         for message in batch {
             let checked =
@@ -171,6 +188,7 @@ impl Desk {
             Ok(appended) => appended,
             Err(error) => {
                 self.audit_refused(&error, now);
+                permits.iter().rev().for_each(|(permit, _)| self.checker.undo(permit));
                 let refused = Refused::new(Reason::AuditUnavailable, "audit log");
                 return Err(permits.iter().map(|(permit, _)| unadmitted(permit, refused)).collect());
             }
@@ -198,7 +216,8 @@ impl Desk {
             let header = permit.verified().header();
             self.metrics.admitted.inc();
             self.metrics.admitted_bytes.inc_by(u64::try_from(payload.len()).unwrap_or(0));
-            self.metrics.gaps.inc_by(permit.gap());
+            // A sender may leave out any number; one that leaves out nearly all must not turn the count round.
+            self.metrics.gaps.inc_by(permit.gap().min(MAX_GAP_COUNTED));
             if header.flags.confirm() {
                 let digest = permit.verified().digest();
                 verdicts.extend(self.verdict(header.session, digest, &admission, None));
@@ -261,16 +280,24 @@ impl Desk {
     /// What the denial says about the agent it came from.
     fn weigh(&mut self, denial: &Denial, now: Millis) {
         let Some(agent) = &denial.agent else { return };
-        if denial.refused.reason == Reason::Quarantined {
+        // Known already, or the guard's own fault.
+        if matches!(
+            denial.refused.reason,
+            Reason::Quarantined | Reason::AuditUnavailable | Reason::Overloaded
+        ) {
             return;
         }
         let proof = match denial.digest {
-            Some(envelope) if denial.signed => Proof::Signed {
-                envelope,
-                knew_policy: now.since(self.policy_since) > POLICY_GRACE_MS || self.first_policy(),
-            },
+            // Whoever repeats an envelope, or holds it back until it is refused, must not make it weigh more.
+            Some(envelope) if denial.signed && !self.accused.contains_key(&envelope) => {
+                self.accused.insert(envelope, ());
+                Proof::Signed { envelope, knew_policy: self.knew_policy(denial.issued_at.unwrap_or(now)) }
+            }
             _ => Proof::Attested,
         };
+        if self.tallies.len() >= MAX_TALLIES && !self.tallies.contains_key(agent) {
+            return;
+        }
         let tally = self.tallies.entry(agent.clone()).or_default();
         match tally.note(denial.refused, &proof, now, &FloodLimits::default()) {
             Response::Nothing => {}
@@ -278,9 +305,11 @@ impl Desk {
         }
     }
 
-    /// Until it changes for the first time, every session was told of the policy before it published.
-    const fn first_policy(&self) -> bool {
-        self.policy_since.0 == 0
+    /// Whether what was sealed at that time was sealed by somebody who had the time to learn of the policy in
+    /// force. By the sender's signed word, because a server decides when it arrives; a liar gains the time that
+    /// its clock may be off. Until the policy changes for the first time, every session was told of it before.
+    const fn knew_policy(&self, sealed: Millis) -> bool {
+        self.policy_since.0 == 0 || sealed.since(self.policy_since) > POLICY_GRACE_MS
     }
 
     /// Logs denials, signs the verdicts of those whose sender wants one, tells sender and security team.
@@ -365,7 +394,7 @@ impl Desk {
         self.metrics.control.inc();
         let wire = self.wire.clone();
         let Some(subject) = wire.read_control(&message.subject) else {
-            self.control_denied(Refused::new(Reason::BadSubject, "control subject"), None, "", now);
+            self.deny(vec![Denial::bare(Refused::new(Reason::BadSubject, "control subject"))], now);
             return;
         };
         let before = self.effects.is_empty();
@@ -373,22 +402,14 @@ impl Desk {
         let outcome = self.sessions.handle(&subject, &message.payload, &self.seen, now, &mut self.effects);
         self.carry_out(now);
         if let Err(refused) = outcome {
-            self.control_denied(refused, AgentToken::parse(subject.agent).ok(), subject.verb, now);
+            let mut denial = Denial::bare(refused);
+            denial.agent = AgentToken::parse(subject.agent).ok();
+            denial.subject = Some(subject.verb.to_owned());
+            let session = self.sessions.roster().by_token(subject.session);
+            denial.session = session.filter(|s| s.agent().as_str() == subject.agent).map(LiveSession::id);
+            self.deny(vec![denial], now);
         }
         self.metrics.sessions.set(i64::try_from(self.sessions.roster().len()).unwrap_or(i64::MAX));
-    }
-
-    fn control_denied(&mut self, refused: Refused, agent: Option<AgentToken>, verb: &str, now: Millis) {
-        self.metrics.denied(refused.reason, 1);
-        let mut denial = Denial::bare(refused);
-        denial.agent = agent;
-        denial.subject = Some(verb.to_owned());
-        self.weigh(&denial, now);
-        if let Some((denial, count)) = self.denials.note(denial, now) {
-            self.append_or_note(&[denied(&denial, count, now)], now);
-            let event = self.denied_event(&denial, count, now);
-            self.todo.publish.push(Outgoing::event(&self.wire, &event));
-        }
     }
 
     /// Carries effects out: first the log, then the telling, so that nobody holds what the log does not know.
@@ -402,14 +423,15 @@ impl Desk {
             })
             .collect();
         let granted = records.iter().filter(|record| matches!(record.body, Body::KeyGranted(_))).count();
-        self.metrics.grants.inc_by(u64::try_from(granted).unwrap_or(0));
-        if !records.is_empty() && self.append_or_note(&records, now).is_none() {
-            // A grant that is not logged is not relayed; the reader asks again when it needs the key.
-            self.todo.disconnect.extend(disconnects(&effects));
-            return;
+        let logged = self.append_records(&records, now);
+        if logged {
+            self.metrics.grants.inc_by(u64::try_from(granted).unwrap_or(0));
         }
         for effect in effects {
             match effect {
+                // What is not logged does not happen: no session is let in, no key is handed over (its reader
+                // asks again). But nobody's loss of a right waits for the log.
+                Effect::Tell { kind, .. } if !logged && kind != kind::REKEY => {}
                 Effect::Tell { agent, session, kind, payload } => {
                     self.todo.publish.push(Outgoing::tell(&self.wire, &agent, session, kind, payload));
                 }
@@ -419,6 +441,11 @@ impl Desk {
         }
     }
 
+    /// Appends in parts that the log takes: one policy change can end every session at once.
+    fn append_records(&mut self, records: &[Record<'_>], now: Millis) -> bool {
+        records.chunks(RECORDS_AT_ONCE).all(|part| self.append_or_note(part, now).is_some())
+    }
+
     /// Writes records that something else found worth keeping.
     pub fn record(&mut self, body: Body<'static>, now: Millis) {
         self.append_or_note(&[Record { time: now, body }], now);
@@ -426,7 +453,7 @@ impl Desk {
 
     /// A session's connection ended.
     pub fn gone(&mut self, session: SessionId, now: Millis) {
-        self.sessions.gone(session, &mut self.effects);
+        self.sessions.gone(session, now, &mut self.effects);
         self.carry_out(now);
     }
 
@@ -476,6 +503,7 @@ impl Desk {
     /// Once a second: what was counted is reported, what is over is forgotten, the log is tried again.
     pub fn tick(&mut self, now: Millis) {
         self.checker.expire(now);
+        self.tallies.retain(|_, tally| !tally.is_quiet(now, &FloodLimits::default()));
         let open = i64::try_from(self.checker.open_requests()).unwrap_or(i64::MAX);
         self.metrics.open_requests.set(open);
         let counted = self.denials.flush(now);
@@ -532,13 +560,6 @@ fn append(audit: &mut AuditLog, records: &[Record<'_>]) -> Result<Appended, Appe
     audit.append_batch(records)
 }
 
-fn disconnects(effects: &[Effect]) -> impl Iterator<Item = (SessionId, Reason)> + '_ {
-    effects.iter().filter_map(|effect| match effect {
-        Effect::Disconnect { session, reason } => Some((*session, *reason)),
-        _ => None,
-    })
-}
-
 fn admitted<'p>(permit: &'p Permit<'_>, policy_version: u64, now: Millis) -> Record<'p> {
     let header = permit.verified().header();
     let parents: Vec<_> = header.parents().map(|parent| parent.digest.into()).collect();
@@ -581,15 +602,10 @@ fn denied(denial: &Denial, count: u64, now: Millis) -> Record<'_> {
 
 fn unadmitted(permit: &Permit<'_>, refused: Refused) -> Denial {
     let header = permit.verified().header();
-    let mut denial = Denial::bare(refused);
+    let mut denial = Denial::bare(refused).about(header);
     denial.agent = AgentToken::parse(header.sender).ok();
-    denial.session = Some(header.session);
-    denial.envelope = Some(header.id);
     denial.digest = Some(permit.verified().digest());
-    denial.rule = Some(header.rule.to_owned());
     denial.subject = Some(header.subject.to_owned());
-    denial.label = Some(header.label);
-    denial.confirm = header.flags.confirm();
     denial.signed = true;
     denial
 }

@@ -8,8 +8,8 @@
 //! | weight | examples | what follows |
 //! | --- | --- | --- |
 //! | [`Weight::Hard`] | signed header names another agent, session or bus than the session's own; a label above the clearance | quarantine at once |
-//! | [`Weight::Soft`] | signed but too big, too fast, under a rule that does not name it (any more) | counts; a flood of it is quarantined |
-//! | [`Weight::None`] | bad signature, undecodable, replayed, late, on another subject than it was signed for | never held against; a flood of it is disconnected |
+//! | [`Weight::Soft`] | signed but too big, under a rule that does not name it (any more) | counts; a flood of it is quarantined |
+//! | [`Weight::None`] | bad signature, undecodable, replayed, late, too fast, on another subject than it was signed for | never held against; a flood of it is disconnected |
 //!
 //! Pure: no IO, no clock.
 
@@ -74,14 +74,14 @@ pub const fn weigh(reason: Reason, proof: &Proof) -> Weight {
         Reason::SubjectOutsideRule
         | Reason::LabelOutOfRange
         | Reason::FlowGrantUnknown
-        | Reason::RateLimited
         | Reason::TooBigForRule
         | Reason::WrongPattern
         | Reason::BadGrant
         | Reason::FromFuture
         | Reason::StaleKey => Weight::Soft,
         // Whatever else there is or will be: bytes that do not decode, signatures that do not verify, and what
-        // a server does by moving, repeating or delaying honest envelopes (`wrong_subject`, `replay`, `stale`).
+        // a server does by moving, repeating, delaying or bunching honest envelopes (`wrong_subject`, `replay`,
+        // `stale`, `rate_limited`: it may hold back half a minute's and deliver them at once).
         _ => Weight::None,
     }
 }
@@ -112,11 +112,15 @@ struct Decaying {
 }
 
 impl Decaying {
-    /// Adds one at `now` and returns the count. A clock that steps back neither decays nor grows it.
-    fn add(&mut self, now: Millis, half_life_ms: u32) -> f64 {
+    fn value(&self, now: Millis, half_life_ms: u32) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "beyond 2^52 milliseconds the count is zero anyway")]
         let half_lives = now.since(self.at) as f64 / f64::from(half_life_ms.max(1));
-        self.value = self.value * (-half_lives).exp2() + 1.0;
+        self.value * (-half_lives).exp2()
+    }
+
+    /// Adds one at `now` and returns the count. A clock that steps back neither decays nor grows it.
+    fn add(&mut self, now: Millis, half_life_ms: u32) -> f64 {
+        self.value = self.value(now, half_life_ms) + 1.0;
         self.at = self.at.max(now);
         self.value
     }
@@ -141,6 +145,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Whether so little is left of what was counted that it may be forgotten.
+    #[must_use]
+    pub fn is_quiet(&self, now: Millis, limits: &FloodLimits) -> bool {
+        [self.soft, self.junk].iter().all(|count| count.value(now, limits.half_life_ms) < 1.0 / 16.0)
+    }
+
     /// Counts a refusal at `now` and says what to do. After [`Response::Disconnect`] the count starts afresh.
     #[must_use]
     pub fn note(&mut self, refused: Refused, proof: &Proof, now: Millis, limits: &FloodLimits) -> Response {
@@ -186,6 +196,7 @@ mod tests {
             Reason::Stale,
             Reason::Expired,
             Reason::WrongSubject,
+            Reason::RateLimited,
             Reason::BadSignature,
             Reason::BadProof,
             Reason::Truncated,
@@ -231,10 +242,10 @@ mod tests {
     #[test]
     fn a_flood_acts_and_a_trickle_never_does() {
         let limits = FloodLimits { soft: 10, junk: 20, half_life_ms: 1_000 };
-        assert_eq!(count(limits, 0, 100, &SIGNED, Reason::RateLimited), Some(10));
+        assert_eq!(count(limits, 0, 100, &SIGNED, Reason::TooBigForRule), Some(10));
         assert_eq!(count(limits, 0, 100, &Proof::Attested, Reason::BadSignature), Some(20));
         // One each half-life never sums to more than two.
-        assert_eq!(count(limits, 1_000, 10_000, &SIGNED, Reason::RateLimited), None);
+        assert_eq!(count(limits, 1_000, 10_000, &SIGNED, Reason::TooBigForRule), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sealbus_envelope::{
-    control::ReaderRecord,
+    control::{LiveKey, ReaderRecord},
     hash::Hash,
     identity::{Credential, SessionCertificate, SessionId},
     keys::{KeyId, ReaderKey},
@@ -17,13 +17,19 @@ use serde_bytes::ByteBuf;
 use crate::policy::decide::Principal;
 
 /// The most readings one session declares: a bound on what a hostile agent makes the guard remember.
-pub const MAX_READINGS: usize = 1024;
+pub const MAX_READINGS: usize = 256;
 /// The most sender keys one session has in use.
 pub const MAX_KEYS: usize = 1024;
+/// The most sessions of one agent: at one more the oldest gives way.
+pub const MAX_SESSIONS: usize = 64;
+/// The most sender keys of one agent that are in use, or remembered until nothing sealed with them is fresh.
+pub const MAX_AGENT_KEYS: usize = 16_384;
 
 /// A session that said hello to this guard epoch.
 #[derive(Debug)]
 pub struct LiveSession {
+    /// When it first said hello.
+    pub since: Millis,
     /// Who.
     pub credential: Credential,
     /// Its session certificate.
@@ -64,13 +70,58 @@ pub struct SendingKey {
     pub next: u64,
     /// For reply keys: the one session that reads them.
     pub asker: Option<SessionId>,
-    /// Who was handed it.
-    pub granted: HashSet<SessionId>,
+    /// When the guard first heard of it.
+    pub opened: Millis,
+    /// Who was handed it; the roster keeps the other side of it.
+    pub(super) granted: HashSet<SessionId>,
     /// From when on it is refused, once a reader lost its right to it.
     pub stale_from: Option<Millis>,
 }
 
+impl SendingKey {
+    /// A key as its session announces it.
+    #[must_use]
+    pub fn new(key: LiveKey, now: Millis) -> Self {
+        Self {
+            rule: key.rule,
+            label: key.label,
+            epoch: key.epoch,
+            next: key.next,
+            asker: key.asker,
+            opened: now,
+            granted: HashSet::new(),
+            stale_from: None,
+        }
+    }
+
+    /// Who was handed it.
+    #[must_use]
+    pub const fn granted(&self) -> &HashSet<SessionId> {
+        &self.granted
+    }
+}
+
 impl LiveSession {
+    /// A session that has just said hello.
+    #[must_use]
+    pub fn new(
+        credential: Credential,
+        certificate: SessionCertificate,
+        principal: Principal,
+        now: Millis,
+    ) -> Self {
+        Self {
+            since: now,
+            credential,
+            certificate,
+            principal,
+            reader_key: None,
+            previous_reader_key: None,
+            readings: HashMap::new(),
+            keys: HashMap::new(),
+        }
+    }
+
     /// The agent, as subjects name it.
     #[must_use]
     pub const fn agent(&self) -> &AgentToken {

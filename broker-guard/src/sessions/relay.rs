@@ -1,48 +1,39 @@
 //! Sender keys: opened by their session, granted to readers, relayed by the guard.
 
-use std::collections::HashSet;
-
 use sealbus_envelope::{
     control::{Granted, Grants, LiveKey, Open, ReaderRecord, Readers, SessionStatement, Want, kind},
     identity::SessionId,
     keys::{Grant, KeyId},
     reason::{Reason, Refused},
+    time::Millis,
     wire::SeenRoots,
 };
+use serde_bytes::ByteBuf;
 
 use super::Sessions;
 use crate::{
     audit::entry,
     effect::Effects,
     policy::decide::Principal,
-    roster::session::{LiveSession, MAX_KEYS, SendingKey},
+    roster::session::{LiveSession, MAX_AGENT_KEYS, MAX_KEYS, SendingKey},
 };
 
-/// Readers in one part of a list: each takes up to 4 KiB.
-const READERS_A_PART: usize = 128;
-
-pub(super) fn sending(key: LiveKey, next: u64) -> SendingKey {
-    SendingKey {
-        rule: key.rule,
-        label: key.label,
-        epoch: key.epoch,
-        next,
-        asker: key.asker,
-        granted: HashSet::new(),
-        stale_from: None,
-    }
-}
+/// The most bytes of readers in one part of a list.
+const READERS_A_PART: usize = 512 << 10;
+/// What a part takes besides its readers, and each reader besides its own bytes.
+const PART_OVERHEAD: usize = 256;
+/// How many keys of one rule, label and asker are in use at once: the newest, and the one before it for what
+/// is under way.
+const EPOCHS_IN_USE: usize = 2;
 
 impl Sessions {
-    /// Whether a session may open this key at all: some rule must let it write that label.
-    pub(super) fn check_key(&self, who: &Principal, key: &LiveKey, owner: SessionId) -> Result<(), Refused> {
+    /// Whether a session may use this key at all: some rule must let it write that label.
+    fn check_right(&self, who: &Principal, key: &SendingKey) -> Result<(), Refused> {
         const WHAT: &str = "sender key";
         let policy = &self.in_force.policy;
         let rule = policy.rule(key.rule.as_str()).ok_or(Refused::new(Reason::UnknownRule, WHAT))?;
         match key.asker {
-            Some(asker) if asker == owner || !rule.is_request() => {
-                return Err(Refused::new(Reason::WrongPattern, WHAT));
-            }
+            Some(_) if !rule.is_request() => return Err(Refused::new(Reason::WrongPattern, WHAT)),
             Some(_) if !rule.subscribers.names(who) => return Err(Refused::new(Reason::NotSubscriber, WHAT)),
             None if !rule.publishers.names(who) => return Err(Refused::new(Reason::NotPublisher, WHAT)),
             _ => {}
@@ -62,51 +53,78 @@ impl Sessions {
         Ok(())
     }
 
-    pub(super) fn open(&mut self, id: SessionId, open: &Open, effects: &mut Effects) -> Result<(), Refused> {
+    pub(super) fn open(
+        &mut self,
+        id: SessionId,
+        open: &Open,
+        now: Millis,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
         let session = self.session(id)?;
+        let agent = session.agent().clone();
         let statement =
             SessionStatement::verify(&open.statement, self.roots.bus(), &session.certificate, self.guard)?;
         for key in statement.keys {
-            let session = self.session(id)?;
-            let allowed = if session.keys.contains_key(&key.key) {
-                // Opened twice: a replayed statement must not turn its sequence back.
-                Ok(())
-            } else if session.keys.len() >= MAX_KEYS {
-                Err(Refused::new(Reason::TooLarge, "sender keys"))
-            } else {
-                self.check_key(&session.principal, &key, id)
-            };
             let key_id = key.key;
-            if let Err(refused) = allowed {
-                let agent = session.agent().clone();
+            let opened = self.open_key(id, key, now).and_then(|()| self.tell_readers(id, key_id, effects));
+            if let Err(refused) = opened {
                 let answer =
                     Readers { key: key_id, refused: Some(refused.reason), readers: vec![], more: false };
                 effects.tell(&agent, id, kind::READERS, &answer)?;
                 return Err(refused);
             }
-            if !session.keys.contains_key(&key_id) {
-                self.retire(id, &key);
-                let next = key.next;
-                self.roster.add_key(id, key_id, sending(key, next));
-            }
-            self.tell_readers(id, key_id, effects)?;
         }
         Ok(())
     }
 
-    /// A new epoch of a key ends the ones before it.
-    fn retire(&mut self, id: SessionId, key: &LiveKey) {
-        let Some(session) = self.roster.get(id) else { return };
-        let older = session.keys.iter().filter(|(_, old)| {
-            old.rule == key.rule && old.label == key.label && old.asker == key.asker && old.epoch < key.epoch
-        });
-        // The one before the newest stays for what is under way.
-        let mut older: Vec<_> = older.map(|(&id, old)| (old.epoch, id)).collect();
-        older.sort();
-        older.pop();
-        for (_, old) in older {
-            self.roster.remove_key(id, old);
+    /// Takes a key into use, unless it is; then its sequence only moves on: a repeated statement must not turn
+    /// it back.
+    pub(super) fn open_key(&mut self, id: SessionId, key: LiveKey, now: Millis) -> Result<(), Refused> {
+        const WHAT: &str = "sender keys";
+        let session = self.session(id)?;
+        if let Some(known) = session.keys.get(&key.key) {
+            if (&known.rule, known.label, known.epoch, known.asker)
+                != (&key.rule, key.label, key.epoch, key.asker)
+            {
+                return Err(Refused::new(Reason::KeyMismatch, "sender key"));
+            }
+            if let Some(known) = self.roster.key_mut((id, key.key)) {
+                known.next = known.next.max(key.next);
+            }
+            return Ok(());
         }
+        if key.asker == Some(id) {
+            return Err(Refused::new(Reason::WrongPattern, "sender key"));
+        }
+        let (key_id, key) = (key.key, SendingKey::new(key, now));
+        self.check_right(&session.principal, &key)?;
+        let same =
+            |old: &&SendingKey| old.rule == key.rule && old.label == key.label && old.asker == key.asker;
+        let newer = session.keys.values().filter(same).filter(|old| old.epoch > key.epoch).count();
+        if newer >= EPOCHS_IN_USE {
+            return Err(Refused::new(Reason::StaleKey, "sender key"));
+        }
+        // What this one ends must not count against it.
+        let mut older: Vec<(u32, KeyId)> = session
+            .keys
+            .iter()
+            .filter(|(_, old)| same(old) && old.epoch <= key.epoch)
+            .map(|(&id, old)| (old.epoch, id))
+            .collect();
+        older.sort();
+        older.truncate((older.len() + newer + 1).saturating_sub(EPOCHS_IN_USE));
+        if session.keys.len() - older.len() >= MAX_KEYS {
+            return Err(Refused::new(Reason::TooLarge, WHAT));
+        }
+        if self.roster.keys_of_agent(session.agent()) >= MAX_AGENT_KEYS {
+            return Err(Refused::new(Reason::Overloaded, WHAT));
+        }
+        let until = self.marks_until(now);
+        for (_, old) in older {
+            self.roster.remove_key(id, old, until);
+        }
+        self.roster.add_key(id, key_id, key);
+        Ok(())
     }
 
     /// Tells a sender everyone who reads its key.
@@ -116,37 +134,42 @@ impl Sessions {
         key: KeyId,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
+        if effects.cost() >= self.spend_until {
+            return Err(Refused::new(Reason::RateLimited, "control"));
+        }
         let session = self.session(id)?;
         let sending = session.keys.get(&key).ok_or(Refused::new(Reason::UnknownKey, "sender key"))?;
-        let records: Vec<ReaderRecord> = match sending.asker {
-            Some(asker) => self.roster.get(asker).into_iter().filter_map(LiveSession::record).collect(),
-            None => self
-                .roster
-                .readers(sending.rule.as_str())
-                .filter(|reader| reader.id() != id && self.may_hold(reader, sending))
-                .filter_map(LiveSession::record)
-                .collect(),
-        };
         let most = usize::try_from(self.in_force.policy.tables().max_readers).unwrap_or(usize::MAX);
+        let asker = sending.asker.and_then(|asker| self.roster.get(asker));
+        let readers = self.roster.readers(sending.rule.as_str()).filter(|_| sending.asker.is_none());
+        let records: Vec<ReaderRecord> = asker
+            .into_iter()
+            .chain(readers)
+            .filter(|reader| reader.id() != id && self.may_hold(reader, sending))
+            .filter_map(LiveSession::record)
+            .take(most.saturating_add(1))
+            .collect();
         if records.len() > most {
-            let answer = Readers { key, refused: Some(Reason::TooManyReaders), readers: vec![], more: false };
-            effects.tell(session.agent(), id, kind::READERS, &answer)?;
             return Err(Refused::new(Reason::TooManyReaders, "sender key"));
         }
-        let mut parts = records.chunks(READERS_A_PART).peekable();
-        loop {
-            let readers = parts.next().unwrap_or_default().to_vec();
-            let more = parts.peek().is_some();
-            effects.tell(
-                session.agent(),
-                id,
-                kind::READERS,
-                &Readers { key, refused: None, readers, more },
-            )?;
-            if !more {
-                return Ok(());
+        let room = READERS_A_PART.min(self.max_payload()).saturating_sub(PART_OVERHEAD);
+        let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
+        for record in records {
+            let bytes = record.credential.len() + record.certificate.len() + record.reader_key.len() + 16;
+            if size + bytes > room && !part.is_empty() {
+                parts.push(std::mem::take(&mut part));
+                size = 0;
             }
+            size += bytes;
+            part.push(record);
         }
+        parts.push(part);
+        let last = parts.len() - 1;
+        for (n, readers) in parts.into_iter().enumerate() {
+            let part = Readers { key, refused: None, readers, more: n < last };
+            effects.tell(session.agent(), id, kind::READERS, &part)?;
+        }
+        Ok(())
     }
 
     /// Tells every sender under `rule` of one more reader.
@@ -158,8 +181,10 @@ impl Sessions {
     ) -> Result<(), Refused> {
         let Some(session) = self.roster.get(reader) else { return Ok(()) };
         let Some(record) = session.record() else { return Ok(()) };
-        for ((owner, key), _, sending) in self.roster.keys_under(rule) {
-            if owner == reader || sending.asker.is_some() || !self.may_hold(session, sending) {
+        for ((owner, key), sending) in self.roster.keys_under(rule) {
+            // Who has the key needs no telling of; who lost it asks for it.
+            let has = owner == reader || sending.granted().contains(&reader);
+            if has || sending.asker.is_some() || !self.may_hold(session, sending) {
                 continue;
             }
             if let Some(sender) = self.roster.get(owner) {
@@ -171,7 +196,7 @@ impl Sessions {
     }
 
     /// Whether the policy lets this session have this key.
-    fn may_hold(&self, reader: &LiveSession, key: &SendingKey) -> bool {
+    pub(super) fn may_hold(&self, reader: &LiveSession, key: &SendingKey) -> bool {
         let policy = &self.in_force.policy;
         let subscribed = reader.reads(&key.rule) || key.asker == Some(reader.id());
         subscribed
@@ -183,7 +208,8 @@ impl Sessions {
                     .is_some_and(|rule| rule.subscribers.names(&reader.principal)))
     }
 
-    /// Checks grants and hands each to its reader.
+    /// Checks grants and hands each to its reader. One whose reader has left meanwhile does not keep the
+    /// others from theirs.
     pub(super) fn relay(
         &mut self,
         id: SessionId,
@@ -191,51 +217,69 @@ impl Sessions {
         seen: &impl SeenRoots,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
+        let mut outcome = Ok(());
         for bytes in &grants.grants {
-            let grant = Grant::decode(bytes)?;
-            let sender = self.session(id)?;
-            if grant.key_id() != grants.key {
-                return Err(Refused::new(Reason::BadGrant, "grant.key"));
-            }
-            let sending =
-                sender.keys.get(&grants.key).ok_or(Refused::new(Reason::UnknownKey, "grant.key"))?;
-            let scope = grant.scope();
-            if scope.rule != sending.rule || scope.label != sending.label || scope.epoch != sending.epoch {
-                return Err(Refused::new(Reason::KeyMismatch, "grant"));
-            }
-            let digest = grant.reader();
-            grant.verify_seen(&sender.certificate, seen)?;
-            let reader = self
-                .roster
-                .owner_of_reader_key(&digest)
-                .filter(|reader| self.may_hold(reader, sending))
-                .ok_or(Refused::new(Reason::NotSubscriber, "grant.reader"))?;
-            let message = Granted {
-                credential: sender.credential.as_str().to_owned(),
-                certificate: sender.certificate.as_bytes().to_vec().into(),
-                grants: vec![bytes.clone()],
-            };
-            // Recorded first, handed over second: no reader holds a key that the log does not know of.
-            effects.record(entry::Body::KeyGranted(entry::KeyGranted {
-                key: (*grants.key.as_bytes()).into(),
-                sender: sender.agent().to_string().into(),
-                sender_session: (*id.as_bytes()).into(),
-                reader: reader.agent().to_string().into(),
-                reader_session: (*reader.id().as_bytes()).into(),
-                rule: sending.rule.to_string().into(),
-                label: sending.label,
-            }));
-            effects.tell(reader.agent(), reader.id(), kind::GRANT, &message)?;
-            let reader = reader.id();
-            if let Some(sending) = self.roster.key_mut((id, grants.key)) {
-                sending.granted.insert(reader);
+            match self.relay_one(id, grants.key, bytes, seen, effects) {
+                Err(refused) if refused.reason == Reason::NotSubscriber => outcome = Err(refused),
+                relayed => relayed?,
             }
         }
+        outcome
+    }
+
+    fn relay_one(
+        &mut self,
+        id: SessionId,
+        key: KeyId,
+        bytes: &ByteBuf,
+        seen: &impl SeenRoots,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        if effects.cost() >= self.spend_until {
+            return Err(Refused::new(Reason::RateLimited, "control"));
+        }
+        let grant = Grant::decode(bytes)?;
+        let sender = self.session(id)?;
+        if grant.key_id() != key {
+            return Err(Refused::new(Reason::BadGrant, "grant.key"));
+        }
+        let sending = sender.keys.get(&key).ok_or(Refused::new(Reason::UnknownKey, "grant.key"))?;
+        let scope = grant.scope();
+        if scope.rule != sending.rule || scope.label != sending.label || scope.epoch != sending.epoch {
+            return Err(Refused::new(Reason::KeyMismatch, "grant"));
+        }
+        let digest = grant.reader();
+        grant.verify_seen(&sender.certificate, seen)?;
+        // The policy may have changed since the key was opened.
+        self.check_right(&sender.principal, sending)?;
+        let reader = self
+            .roster
+            .owner_of_reader_key(&digest)
+            .filter(|reader| self.may_hold(reader, sending))
+            .ok_or(Refused::new(Reason::NotSubscriber, "grant.reader"))?;
+        let message = Granted {
+            credential: sender.credential.as_str().to_owned(),
+            certificate: sender.certificate.as_bytes().to_vec().into(),
+            grants: vec![bytes.clone()],
+        };
+        // Recorded first, handed over second: no reader holds a key that the log does not know of.
+        effects.record(entry::Body::KeyGranted(entry::KeyGranted {
+            key: (*key.as_bytes()).into(),
+            sender: sender.agent().to_string().into(),
+            sender_session: (*id.as_bytes()).into(),
+            reader: reader.agent().to_string().into(),
+            reader_session: (*reader.id().as_bytes()).into(),
+            rule: sending.rule.to_string().into(),
+            label: sending.label,
+        }));
+        effects.tell(reader.agent(), reader.id(), kind::GRANT, &message)?;
+        let reader = reader.id();
+        self.roster.grant((id, key), reader);
         Ok(())
     }
 
     /// A reader lacks a key: its sender is told of it again.
-    pub(super) fn want(&self, id: SessionId, want: &Want, effects: &mut Effects) -> Result<(), Refused> {
+    pub(super) fn want(&mut self, id: SessionId, want: &Want, effects: &mut Effects) -> Result<(), Refused> {
         let owner = <[u8; 32]>::try_from(want.session.as_slice())
             .map_err(|_| Refused::new(Reason::Malformed, "want.session"))?;
         let sender = self.session(SessionId::from_bytes(owner))?;
@@ -245,7 +289,12 @@ impl Sessions {
             return Err(Refused::new(Reason::NotSubscriber, "want"));
         }
         let record = reader.record().ok_or(Refused::new(Reason::WrongReader, "want"))?;
+        let (agent, owner) = (sender.agent().clone(), sender.id());
+        // Each time costs the sender an encapsulation.
+        if !self.wanted.insert((id, (owner, want.key))) {
+            return Ok(());
+        }
         let readers = Readers { key: want.key, refused: None, readers: vec![record], more: false };
-        effects.tell(sender.agent(), sender.id(), kind::READERS, &readers)
+        effects.tell(&agent, owner, kind::READERS, &readers)
     }
 }

@@ -199,6 +199,12 @@ impl ReaderKey {
         }
     }
 
+    /// From when until when it may be sealed to.
+    #[must_use]
+    pub const fn validity(&self) -> Validity {
+        self.validity
+    }
+
     /// The hash of the record, which grants name.
     #[must_use]
     pub const fn digest(&self) -> Hash {
