@@ -264,11 +264,14 @@ async fn a_session_has_one_live_connection() {
 /// Whoever is quicker: the books are entered before the answer is given.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_connections_of_one_session_at_once_one_gets_in() {
-    let (server, bus, auth) = start().await;
+    let (server, bus, mut auth) = start().await;
     let agent = bus.agent("scribe", "writers");
     let tries = (0..16).map(|_| agent.connect(&server));
     let tried = futures_util::future::join_all(tries).await;
     assert_eq!(tried.iter().filter(|tried| tried.is_ok()).count(), 1);
+    for _ in 0..16 {
+        auth.decision().await;
+    }
     let counts = auth.auth.counts();
     assert_eq!((counts.admitted, counts.refused, auth.auth.live_count()), (1, 15, 1));
 }

@@ -198,7 +198,7 @@ async fn nothing_tampered_with_gets_in() {
         let changed = String::from_utf8(changed).unwrap();
         let session = sealbus_envelope::identity::SigningKey::from_seed(&agent.session.to_seed());
         let login = |nonce: &str| json!({ "auth_token": changed, "sig": sign(&session, nonce) });
-        let refusal = RawClient::connect(&server.address(), login).await.err().expect(&changed);
+        let refusal = RawClient::connect(&server.address(), login).await.err().unwrap();
         assert!(refusal.says("authorization violation"), "{refusal:?}");
         let decision = auth.decision().await;
         assert_eq!((decision.outcome, decision.agent), (Outcome::Refused, None), "{changed}");
