@@ -4,6 +4,7 @@
 pub mod authenticator;
 pub mod bus;
 pub mod callout;
+pub mod hostile;
 pub mod random;
 pub mod raw;
 pub mod server;

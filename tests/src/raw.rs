@@ -134,6 +134,47 @@ impl RawClient {
         self.command(&format!("PUB {subject} {}\r\n{payload}\r\n", payload.len())).await
     }
 
+    /// Publishes bytes, with a header block (as it goes over the wire, `NATS/1.0` first) and a reply subject.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn publish_bytes(
+        &mut self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: &str,
+        payload: &[u8],
+    ) -> Result<(), Refusal> {
+        let reply = reply.map(|reply| format!("{reply} ")).unwrap_or_default();
+        let total = headers.len() + payload.len();
+        let mut bytes = if headers.is_empty() {
+            format!("PUB {subject} {reply}{total}\r\n")
+        } else {
+            format!("HPUB {subject} {reply}{} {total}\r\n{headers}", headers.len())
+        }
+        .into_bytes();
+        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(b"\r\n");
+        self.command_bytes(bytes).await
+    }
+
+    /// The next message, as soon as the server sends it.
+    ///
+    /// # Errors
+    /// What the server complained of, or that it hung up.
+    pub async fn next(&mut self) -> Result<RawMessage, Refusal> {
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                return Ok(message);
+            }
+            let line = self.line().await?;
+            match line.strip_prefix("-ERR ") {
+                Some(words) => return Err(Refusal(words.trim_matches('\'').to_owned())),
+                None => self.other(&line).await?,
+            }
+        }
+    }
+
     /// Everything that has arrived: all that the server had for this client when it was asked.
     ///
     /// # Errors
@@ -148,7 +189,16 @@ impl RawClient {
     /// # Errors
     /// What the server complained of, or that it hung up.
     pub async fn command(&mut self, text: &str) -> Result<(), Refusal> {
-        let sent = self.writer.write_all(format!("{text}PING\r\n").as_bytes()).await;
+        self.command_bytes(text.as_bytes().to_vec()).await
+    }
+
+    /// As [`command`](Self::command), with bytes: several commands at once, payloads that are no text.
+    ///
+    /// # Errors
+    /// The last thing the server complained of, or that it hung up.
+    pub async fn command_bytes(&mut self, mut bytes: Vec<u8>) -> Result<(), Refusal> {
+        bytes.extend_from_slice(b"PING\r\n");
+        let sent = self.writer.write_all(&bytes).await;
         if sent.is_err() {
             return Err(self.closed().await);
         }

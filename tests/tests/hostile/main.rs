@@ -1,0 +1,5 @@
+//! Attacks. Each says who refuses it and why, that nothing came of it, and that the honest flow beside it lost
+//! nothing. `cargo nextest run -p sealbus-tests --test hostile --no-capture` prints the table.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod subjects;
