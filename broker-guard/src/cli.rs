@@ -9,6 +9,7 @@ mod bare;
 mod busdir;
 mod completion;
 mod dev;
+mod doctor;
 mod events;
 mod failure;
 mod guard;
@@ -82,6 +83,7 @@ enum Command {
     Why(why::Args),
     #[command(subcommand)]
     Audit(audit::Command),
+    Doctor(doctor::Args),
     Completion(completion::Args),
 }
 
@@ -111,6 +113,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args, output),
         Command::Why(args) => why::run(&args, output),
         Command::Audit(command) => audit::run(&command, output),
+        Command::Doctor(args) => doctor::run(&args, output),
         Command::Completion(args) => completion::run(&args, output),
     }
 }

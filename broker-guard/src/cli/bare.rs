@@ -25,7 +25,6 @@ const SESSION_MS: u64 = 24 * 3_600_000;
 #[derive(Debug)]
 pub(crate) struct Bare {
     pub(crate) client: async_nats::Client,
-    #[expect(dead_code, reason = "doctor reads it")]
     pub(crate) session: SessionId,
 }
 

@@ -98,6 +98,11 @@ impl Failure {
         self.exit
     }
 
+    /// What is wrong, in one line.
+    pub(crate) fn to_text(&self) -> String {
+        self.report().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// What to show, if it was not shown.
     pub(crate) fn report(&self) -> Option<&(dyn Diagnostic + Send + Sync)> {
         self.report.as_deref()
