@@ -14,7 +14,7 @@ use sealbus_envelope::{
 
 use super::{
     registry::ConnectionId,
-    service::{Shared, lock},
+    shared::{Shared, lock},
     verify::{LOBBY_MS, Proven},
 };
 

@@ -2,36 +2,36 @@
 //! connection, slow, hostile or many, holds up another.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::BTreeSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use async_nats::{Client, Message, RequestErrorKind};
-use futures_util::StreamExt as _;
+use async_nats::{Client, RequestErrorKind};
 use sealbus_envelope::{
-    identity::{Credential, PublicKey, Roots, SessionCertificate, SessionId, Status},
-    reason::{Reason, Refused},
+    identity::{PublicKey, Roots, SessionId, Status},
+    reason::Refused,
     subject::WireSubjects,
     time::Millis,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    decision::{ConnectionDecision, Outcome},
-    jwt::{AuthRequest, BadRequest, CalloutKeys, SUBJECT, XKEY_HEADER},
+    answer::listen,
+    decision::ConnectionDecision,
+    jwt::{CalloutKeys, SUBJECT},
     lobby::Lobbies,
-    registry::{Connection, ConnectionId, Registry},
+    registry::{Connection, ConnectionId},
+    shared::{Counters, Shared, lock},
     upkeep,
-    verify::{self, Admission, Context, Decision, Proven},
 };
 use crate::{
     bus::admin::{Admin, AdminError},
-    policy::{compile::CompiledPolicy, permissions::Permissions},
+    policy::compile::CompiledPolicy,
     store::{Store, StoreError},
 };
 
@@ -39,10 +39,6 @@ use crate::{
 pub const QUEUE: &str = "sealbus-guard";
 /// The server waits two seconds by default for the answer; after this one would only be wasted.
 pub const DEADLINE: Duration = Duration::from_millis(1_500);
-/// Questions worked on at once. Each is a millisecond's work at most; the rest wait for others' servers.
-const AT_ONCE: usize = 256;
-/// Questions accepted before the guard says it is overloaded, by not answering.
-const PENDING: usize = 4_096;
 /// Connections checked anew in one go, at a tenth of a millisecond each, before others get a turn.
 const RECHECK_CHUNK: usize = 64;
 
@@ -113,15 +109,6 @@ pub struct Counts {
     pub dropped: u64,
 }
 
-#[derive(Default)]
-struct Counters {
-    admitted: AtomicU64,
-    lobby: AtomicU64,
-    refused: AtomicU64,
-    bad: AtomicU64,
-    dropped: AtomicU64,
-}
-
 /// What a probe's question looked like when it came.
 #[derive(Debug, Clone)]
 pub struct ProbeSeen {
@@ -129,28 +116,6 @@ pub struct ProbeSeen {
     pub server: super::jwt::Server,
     /// Whether the server gave the probe a nonce to sign, and passed it on.
     pub nonce: bool,
-}
-
-/// What happened to the books, for the store.
-pub(super) enum Entry {
-    Came(Box<Connection>),
-    Gone(ConnectionId),
-}
-
-pub(super) struct Shared {
-    pub(super) client: Client,
-    pub(super) admin: Admin,
-    pub(super) store: Arc<Store>,
-    pub(super) config: AuthConfig,
-    pub(super) authority: Arc<dyn Authority>,
-    pub(super) stop: CancellationToken,
-    pub(super) tasks: TaskTracker,
-    pub(super) lobbies: Lobbies,
-    registry: Mutex<Registry>,
-    known_servers: Mutex<HashSet<String>>,
-    probes: Mutex<HashMap<String, oneshot::Sender<ProbeSeen>>>,
-    books: mpsc::UnboundedSender<Entry>,
-    counters: Counters,
 }
 
 /// The running authenticator. Cloning gives another handle to the same one.
@@ -332,324 +297,4 @@ async fn settled(client: &Client) -> Result<(), AuthError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a connection that is in may stay: the digest of the permissions that it should have.
-fn again(connection: &Connection, context: &Context<'_>) -> Result<[u8; 32], Refused> {
-    let bus = context.roots.bus();
-    let proven = Proven {
-        credential: Credential::verify(&connection.credential, bus, &context.roots.issuer)?,
-        certificate: SessionCertificate::verify(&connection.certificate, bus)?,
-    };
-    Ok(verify::permissions_digest(&verify::admit(&proven, context)?.permissions))
-}
-
-impl Shared {
-    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
-        lock(&self.registry)
-    }
-
-    pub(super) fn note(&self, entry: Entry) {
-        // The receiver ends only when the guard does.
-        let _ = self.books.send(entry);
-    }
-
-    /// Strikes a connection that is gone from the books and tells the core.
-    pub(super) fn departed(&self, id: &ConnectionId) {
-        let Some(gone) = self.registry().remove(id) else { return };
-        self.lobbies.leave(id);
-        if !gone.lobby {
-            tracing::info!(agent = %gone.agent, connection = %id, "disconnected");
-            self.note(Entry::Gone(id.clone()));
-            self.authority.departed(&gone);
-        }
-    }
-
-    pub(super) fn servers_are(&self, ids: impl IntoIterator<Item = String>) {
-        *lock(&self.known_servers) = ids.into_iter().collect();
-    }
-
-    pub(super) async fn kick(&self, connection: &Connection, reason: Refused) -> Result<(), AdminError> {
-        self.admin.kick(&connection.id).await?;
-        self.departed(&connection.id);
-        self.authority.decided(ConnectionDecision {
-            time: self.authority.now(),
-            outcome: Outcome::Kicked,
-            reason: Some(reason),
-            agent: Some(connection.agent.clone()),
-            identity: Some(connection.identity.clone()),
-            session: Some(connection.session),
-            connection: Some(connection.id.clone()),
-            server: connection.id.server.to_string(),
-            host: String::new(),
-            again: false,
-            took: Duration::ZERO,
-        });
-        Ok(())
-    }
-
-    fn context<'a>(
-        &'a self,
-        policy: Option<&'a CompiledPolicy>,
-        status: Option<&'a Status>,
-        barred: &'a dyn Fn(&PublicKey) -> bool,
-        live: &'a dyn Fn(&SessionId) -> Option<ConnectionId>,
-    ) -> Context<'a> {
-        Context {
-            roots: &self.config.roots,
-            policy,
-            status,
-            wire: &self.config.wire,
-            now: self.authority.now(),
-            recheck_ms: self.config.recheck_ms,
-            barred,
-            live,
-        }
-    }
-
-    /// Whether the server that asks is one of the cluster. Whoever is not known is looked for once: it may
-    /// have started since.
-    async fn knows(&self, server: &super::jwt::Server) -> bool {
-        if self.config.servers.as_ref().is_some_and(|names| !names.contains(&server.name)) {
-            return false;
-        }
-        if lock(&self.known_servers).contains(&server.id) {
-            return true;
-        }
-        match self.admin.servers().await {
-            Ok(servers) => {
-                let known = servers.iter().any(|found| found.id == server.id);
-                lock(&self.known_servers).extend(servers.into_iter().map(|server| server.id));
-                known
-            }
-            Err(error) => {
-                tracing::warn!(%error, server = %server.name, "a new server cannot be told from a false one");
-                false
-            }
-        }
-    }
-
-    /// Those of `connections` that may no longer be in as they are, and why.
-    fn unfit<'a>(&self, connections: &'a [Connection]) -> Vec<(&'a Connection, Refused)> {
-        let (policy, status) = (self.authority.policy(), self.authority.status());
-        let barred = |identity: &PublicKey| self.authority.is_barred(identity);
-        let context = self.context(policy.as_deref(), status.as_deref(), &barred, &|_| None);
-        let unfit = |connection: &'a Connection| match again(connection, &context) {
-            // Those who are in stay: no new keys are granted to them, which is the clients' to see to.
-            Err(refused) if refused.reason == Reason::StatusExpired => None,
-            Err(refused) => Some((connection, refused)),
-            Ok(permissions) if permissions == connection.permissions => None,
-            Ok(_) => Some((connection, Refused::new(Reason::OldPolicy, "permissions"))),
-        };
-        connections.iter().filter_map(unfit).collect()
-    }
-
-    fn decide(&self, request: &AuthRequest) -> Decision {
-        let (policy, status) = (self.authority.policy(), self.authority.status());
-        let barred = |identity: &PublicKey| self.authority.is_barred(identity);
-        let live = |session: &SessionId| self.registry().live(session).cloned();
-        verify::decide(request, &self.context(policy.as_deref(), status.as_deref(), &barred, &live))
-    }
-
-    /// Decides, and if the session has another connection in the books, asks that one's server whether it is
-    /// still there: the books may be behind.
-    async fn settle(&self, request: &AuthRequest) -> (Decision, bool) {
-        let id = ConnectionId::new(&request.server.id, request.client.id);
-        let again = self.registry().get(&id).is_some_and(|connection| !connection.lobby);
-        for _ in 0..2 {
-            let decision = self.decide(request);
-            let other = match &decision {
-                Decision::Admit(admission) => match self.claim(&id, admission) {
-                    Ok(()) => return (decision, again),
-                    Err(other) => other,
-                },
-                Decision::Refuse { proven: Some(proven), .. } => {
-                    match self.registry().live(&proven.certificate.id()) {
-                        Some(other) => other.clone(),
-                        None => continue,
-                    }
-                }
-                _ => return (decision, again),
-            };
-            match self.admin.is_there(&other).await {
-                Ok(false) => self.departed(&other),
-                // Not knowing is treated as "there".
-                Ok(true) | Err(_) => break,
-            }
-        }
-        let decision = match self.decide(request) {
-            // Another connection of the session was quicker.
-            Decision::Admit(admission) => match self.claim(&id, &admission) {
-                Ok(()) => Decision::Admit(admission),
-                Err(_) => Decision::Refuse {
-                    proven: Some(Box::new(admission.proven)),
-                    reason: Refused::new(Reason::SessionInUse, "session"),
-                },
-            },
-            decision => decision,
-        };
-        (decision, again)
-    }
-
-    fn claim(&self, id: &ConnectionId, admission: &Admission) -> Result<(), ConnectionId> {
-        let connection = connection(id, &admission.proven, &admission.permissions, false);
-        self.registry().claim(connection.clone())?;
-        self.note(Entry::Came(Box::new(connection)));
-        Ok(())
-    }
-}
-
-fn connection(id: &ConnectionId, proven: &Proven, permissions: &Permissions, lobby: bool) -> Connection {
-    Connection {
-        id: id.clone(),
-        agent: proven.credential.token().clone(),
-        identity: proven.credential.claims().identity.clone(),
-        session: proven.certificate.id(),
-        credential: proven.credential.as_str().into(),
-        certificate: proven.certificate.as_bytes().into(),
-        permissions: verify::permissions_digest(permissions),
-        lobby,
-    }
-}
-
-async fn listen(shared: Arc<Shared>, mut questions: async_nats::Subscriber) {
-    let (pending, at_once) = (Arc::new(Semaphore::new(PENDING)), Arc::new(Semaphore::new(AT_ONCE)));
-    loop {
-        let message = tokio::select! {
-            () = shared.stop.cancelled() => break,
-            message = questions.next() => message,
-        };
-        let Some(message) = message else {
-            if !shared.stop.is_cancelled() {
-                tracing::error!("the guard's connection ended: nobody can connect");
-            }
-            break;
-        };
-        let Ok(place) = Arc::clone(&pending).try_acquire_owned() else {
-            shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            continue;
-        };
-        let (task, at_once) = (Arc::clone(&shared), Arc::clone(&at_once));
-        shared.tasks.spawn(async move {
-            let _place = place;
-            let answer = async {
-                let _turn = at_once.acquire().await;
-                answer(&task, message).await;
-            };
-            if tokio::time::timeout(DEADLINE, answer).await.is_err() {
-                task.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!("an auth callout was not answered in time");
-            }
-        });
-    }
-}
-
-async fn answer(shared: &Arc<Shared>, message: Message) {
-    let start = Instant::now();
-    let Some(reply) = message.reply else { return };
-    let xkey = message.headers.as_ref().and_then(|headers| headers.get(XKEY_HEADER));
-    let xkey = xkey.map(async_nats::HeaderValue::as_str);
-    let (now, keys) = (shared.authority.now(), &shared.config.keys);
-    let request = match AuthRequest::open(&message.payload, xkey, keys, now) {
-        Ok(request) => request,
-        Err(bad) => return complain(shared, bad),
-    };
-    let probe = lock(&shared.probes).remove(&request.shown.token);
-    if let Some(seen) = probe {
-        let server = request.server.clone();
-        let _ = seen.send(ProbeSeen { server, nonce: !request.client.nonce.is_empty() });
-        let refusal = request.refuse(keys, "probe", now);
-        let _ = shared.client.publish(reply, refusal.into()).await;
-        return;
-    }
-    let (decision, again) = if shared.knows(&request.server).await {
-        shared.settle(&request).await
-    } else {
-        let reason = Refused::new(Reason::WrongConnection, "server");
-        (Decision::Refuse { proven: None, reason }, false)
-    };
-    let id = ConnectionId::new(&request.server.id, request.client.id);
-    let (outcome, reason, proven, bytes) = match decision {
-        Decision::Admit(admission) => {
-            let Admission { proven, permissions, until, .. } = *admission;
-            let bytes = request.admit(keys, &shared.config.account, &permissions, until, now);
-            (Outcome::Admitted, None, Some(proven), bytes)
-        }
-        // Who was in and no longer may be is cut by a refusal; the lobby would leave its subscriptions be.
-        Decision::Lobby { proven, reason } if !again && shared.lobbies.enter(&proven, &id) => {
-            let agent = proven.credential.token();
-            let permissions = Permissions::lobby(agent, &proven.certificate.id(), &shared.config.wire);
-            let until = now.plus(verify::LOBBY_MS);
-            let bytes = request.admit(keys, &shared.config.account, &permissions, until, now);
-            // A lobby is never refused by the books.
-            let _ = shared.registry().claim(connection(&id, &proven, &permissions, true));
-            (Outcome::Lobby, Some(reason), Some(*proven), bytes)
-        }
-        Decision::Lobby { proven, reason } | Decision::Refuse { proven: Some(proven), reason } => {
-            let bytes = request.refuse(keys, reason.reason.code(), now);
-            (Outcome::Refused, Some(reason), Some(*proven), bytes)
-        }
-        Decision::Refuse { proven: None, reason } => {
-            let bytes = request.refuse(keys, reason.reason.code(), now);
-            (Outcome::Refused, Some(reason), None, bytes)
-        }
-    };
-    // Above max_payload the server would see no answer at all, and nobody would know why.
-    let fits = bytes.len() <= shared.client.server_info().max_payload;
-    if !fits {
-        tracing::error!(
-            connection = %id, bytes = bytes.len(),
-            "the answer is larger than the server's max_payload; raise it, or give the team fewer rules"
-        );
-    }
-    if fits && let Err(error) = shared.client.publish(reply, bytes.into()).await {
-        tracing::error!(%error, "an auth callout could not be answered");
-    }
-    if outcome == Outcome::Lobby
-        && let (Some(proven), Some(reason)) = (&proven, reason)
-    {
-        shared.tasks.spawn(super::lobby::tell(Arc::clone(shared), proven.clone(), id.clone(), reason.reason));
-    }
-    let counter = match outcome {
-        Outcome::Admitted => &shared.counters.admitted,
-        Outcome::Lobby => &shared.counters.lobby,
-        Outcome::Refused | Outcome::Kicked => &shared.counters.refused,
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
-    let agent = proven.as_ref().map(|proven| proven.credential.token().clone());
-    tracing::info!(
-        outcome = outcome.code(),
-        reason = reason.map(|refused| refused.reason.code()),
-        what = reason.map(|refused| refused.what),
-        agent = agent.as_ref().map(tracing::field::display),
-        connection = %id,
-        server = %request.server.name,
-        host = %request.client.host,
-        again,
-        "connection"
-    );
-    shared.authority.decided(ConnectionDecision {
-        time: now,
-        outcome,
-        reason,
-        agent,
-        identity: proven.as_ref().map(|proven| proven.credential.claims().identity.clone()),
-        session: proven.as_ref().map(|proven| proven.certificate.id()),
-        connection: Some(id),
-        server: request.server.name,
-        host: request.client.host,
-        again,
-        took: start.elapsed(),
-    });
-}
-
-/// A question that is not a server's gets no answer: whoever asked learns nothing.
-fn complain(shared: &Shared, bad: BadRequest) {
-    shared.counters.bad.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(error = %bad, "an auth callout was not answered");
-}
-
-/// The state behind these locks is whole between any two statements, so a panic elsewhere does not spoil it.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

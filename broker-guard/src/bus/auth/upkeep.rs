@@ -12,7 +12,8 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
     registry::{Connection, ConnectionId},
-    service::{AuthError, Entry, Shared},
+    service::AuthError,
+    shared::{Entry, Shared},
 };
 use crate::{
     bus::admin::{Departures, Survey},
