@@ -4,6 +4,8 @@
 //! agent, in property tests and under a fuzzer.
 
 pub mod control;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hash;
 pub mod identity;
 pub mod keys;

@@ -1,0 +1,169 @@
+//! What the fuzz targets call: each reads bytes that anybody may send, and asserts that what reads back
+//! writes the same bytes. Two encodings of one value would be two digests, two signatures, two verdicts.
+//!
+//! Not part of the API: for `fuzz/` and for the test that replays its seeds.
+
+#![expect(clippy::panic, reason = "a fuzz target reports by panicking")]
+
+use crate::{
+    control::{self, AuthToken, Granted, Heartbeat, Hello, Open, Readers, Subscribe, Welcome},
+    identity::{BusId, Credential, PublicKey, Roots, SessionCertificate, SigningKey, Status},
+    keys::Grant,
+    name::Name,
+    policy::{BundleHead, Rule, Tables},
+    proof::{admission::Admission, batch::BatchProof},
+    subject::{Pattern, Subject, WireSubjects},
+    wire::Decoded,
+};
+
+/// Takes any bytes; panics if something is wrong.
+pub type Target = fn(&[u8]);
+
+/// Names and functions of all targets.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("envelope", envelope),
+    ("credential", credential),
+    ("session_certificate", session_certificate),
+    ("key_grant", key_grant),
+    ("admission_header", admission_header),
+    ("status", status),
+    ("bundle", bundle),
+    ("control", control_message),
+];
+
+fn same(what: &str, written: &[u8], read: &[u8]) {
+    assert!(written == read, "{what} reads back as other bytes");
+}
+
+fn issuer() -> PublicKey {
+    SigningKey::from_seed(&[1; 32]).public().clone()
+}
+
+/// The bus that structures name is taken from their own bytes where that gets the fuzzer further.
+fn bus_of(bytes: &[u8], offset: usize) -> BusId {
+    let id = bytes.get(offset..).and_then(<[u8]>::first_chunk::<32>).copied().unwrap_or_default();
+    BusId::from_bytes(id)
+}
+
+/// An envelope from the bus.
+pub fn envelope(bytes: &[u8]) {
+    let Ok(decoded) = Decoded::decode(bytes) else { return };
+    same("envelope", &decoded.encode().unwrap_or_default(), bytes);
+    let header = decoded.claimed();
+    let Ok(fields) = header.to_fields() else { panic!("a decoded header has valid fields") };
+    let Ok(again) = fields.encode() else { panic!("a decoded header can be encoded") };
+    assert!(bytes.windows(again.len()).any(|window| window == again), "header reads back as other bytes");
+    assert!(header.parents().len() == fields.parents.len());
+}
+
+/// A credential: any text, and any claims under a good signature.
+pub fn credential(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let issuer = issuer();
+    let bus = bus_of(&[], 0);
+    let _ = Credential::verify(text, bus, &issuer);
+    if let Ok(claims) = serde_json::from_str(text) {
+        let signed = crate::identity::sign_jwt(&claims, &SigningKey::from_seed(&[1; 32]));
+        if let Ok(read) = Credential::verify(&signed, bus, &issuer) {
+            same("credential", read.as_str().as_bytes(), signed.as_bytes());
+            let Ok(again) = Credential::issue(read.claims(), &SigningKey::from_seed(&[1; 32])) else {
+                return;
+            };
+            assert!(again.claims() == read.claims(), "claims are issued as other claims");
+        }
+    }
+}
+
+/// A session certificate.
+pub fn session_certificate(bytes: &[u8]) {
+    // 0x93, bin 8 head, array of six, version, bin 8 head: then the bus.
+    for offset in [7, 8] {
+        if let Ok(read) = SessionCertificate::verify(bytes, bus_of(bytes, offset)) {
+            same("session certificate", read.as_bytes(), bytes);
+        }
+    }
+}
+
+/// A key grant, and the batch proof inside it.
+pub fn key_grant(bytes: &[u8]) {
+    if let Ok(grant) = Grant::decode(bytes) {
+        same("grant", &grant.encode(), bytes);
+    }
+    if let Ok(proof) = BatchProof::decode(bytes) {
+        same("proof", &proof.encode(), bytes);
+    }
+}
+
+/// The admission header.
+pub fn admission_header(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(admission) = Admission::decode(text) {
+        same("admission", admission.encode().as_bytes(), bytes);
+    }
+}
+
+/// A status statement and a heartbeat.
+pub fn status(bytes: &[u8]) {
+    let key = issuer();
+    let _ = Status::verify(bytes, bus_of(&[], 0), &key);
+    let _ = Heartbeat::verify(bytes, bus_of(&[], 0), std::slice::from_ref(&key));
+    if let Ok(signer) = Heartbeat::signer(bytes) {
+        let _ = Heartbeat::verify(bytes, bus_of(&[], 0), &[signer]);
+    }
+    // The body under a good signature: what a broken signer could say.
+    let signing = SigningKey::from_seed(&[1; 32]);
+    let mut w = crate::wire::codec::Writer::default();
+    w.array(2).bin(bytes).bin(&signing.sign(crate::identity::Purpose::Status, bytes));
+    let signed = w.into_bytes();
+    if let Ok(read) = Status::verify(&signed, bus_of(bytes, 4), &key) {
+        same("status", &read.sign(&signing).unwrap_or_default(), &signed);
+    }
+}
+
+/// A policy's head, tables and rules, and the subjects in them.
+pub fn bundle(bytes: &[u8]) {
+    let Ok(name) = Name::parse("fuzz") else { return };
+    let roots = Roots { name, issuer: issuer(), policy_keys: vec![issuer()], quorum: 1 };
+    if let Ok(head) = BundleHead::verify(bytes, &roots) {
+        same("head", head.as_bytes(), bytes);
+    }
+    if let Ok(rule) = Rule::decode(bytes) {
+        same("rule", &rule.encode(), bytes);
+    }
+    if let Ok(tables) = Tables::decode(bytes) {
+        same("tables", &tables.encode(), bytes);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let wire = WireSubjects::default();
+    if let (Ok(subject), Ok(pattern)) = (Subject::parse(text), Pattern::parse(text)) {
+        assert!(pattern.matches(&subject) && pattern.is_literal() && pattern.covers(&pattern));
+    }
+    let _ = (
+        wire.read_ingress(text),
+        wire.read_control(text),
+        wire.read_delivery(text),
+        wire.read_box_kind(text),
+    );
+    let _ = PublicKey::from_nkey(text, crate::identity::KeyKind::User);
+    let _ = SigningKey::from_nkey_seed(text, crate::identity::KeyKind::User);
+}
+
+/// Control messages: the first byte chooses which.
+pub fn control_message(bytes: &[u8]) {
+    fn one<T: serde::Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) {
+        if let Ok(message) = control::decode::<T>(bytes) {
+            same("control message", &control::encode(&message).unwrap_or_default(), bytes);
+        }
+    }
+    let Some((which, bytes)) = bytes.split_first() else { return };
+    match which % 8 {
+        0 => one::<AuthToken>(bytes),
+        1 => one::<Hello>(bytes),
+        2 => one::<Subscribe>(bytes),
+        3 => one::<Readers>(bytes),
+        4 => one::<Granted>(bytes),
+        5 => one::<Welcome>(bytes),
+        6 => one::<control::DeniedNotice>(bytes),
+        _ => one::<Open>(bytes),
+    }
+}
