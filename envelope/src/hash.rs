@@ -1,4 +1,10 @@
 //! SHA-256 with domain separation: nothing hashed for one purpose can be passed off for another.
+//!
+//! ```
+//! use sealbus_envelope::hash::{Context, hash};
+//! assert_ne!(hash(Context::Envelope, &[b"ab", b"c"]), hash(Context::Envelope, &[b"a", b"bc"]));
+//! assert_ne!(hash(Context::Envelope, &[b"ab"]), hash(Context::Grant, &[b"ab"]));
+//! ```
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};

@@ -1,4 +1,11 @@
 //! Times: whole milliseconds since the Unix epoch, always an argument, never read from a clock here.
+//!
+//! ```
+//! use sealbus_envelope::time::{Millis, Validity};
+//! let session = Validity::starting(Millis(1_000), 500);
+//! assert_eq!(session.not_after, Millis(1_500));
+//! assert_eq!(Millis(1_000).since(Millis(1_500)), 0, "differences stop at zero");
+//! ```
 
 use serde::{Deserialize, Serialize};
 

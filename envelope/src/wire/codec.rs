@@ -4,6 +4,21 @@
 //! a length is compared with the bytes that are there *before* anything is allocated (a length bomb costs
 //! its sender more than its reader). So each value has one encoding, and decoding then encoding gives the
 //! same bytes: two verifiers cannot read one signed text in two ways.
+//!
+//! ```
+//! use sealbus_envelope::wire::codec::{Reader, Writer};
+//! # fn main() -> Result<(), sealbus_envelope::reason::Refused> {
+//! let mut w = Writer::default();
+//! w.array(2).uint(7u8).str("seven");
+//! let bytes = w.into_bytes();
+//! let mut r = Reader::new(&bytes, "pair");
+//! r.array(2)?;
+//! assert_eq!((r.uint()?, r.str(16)?), (7, "seven"));
+//! r.finish()?;
+//! assert!(Reader::new(&[0xcc, 7], "number").uint().is_err(), "7 has a shorter form");
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::reason::{Reason, Refused};
 
