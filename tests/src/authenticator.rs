@@ -2,7 +2,6 @@
 #![expect(clippy::expect_used, reason = "a fixture that cannot be set up fails its test")]
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -408,16 +407,5 @@ impl TestAuth {
     /// Stops and gives the store back to the next.
     pub async fn stop(self) {
         self.auth.stop().await;
-    }
-}
-
-/// Whether the server's own permission check agrees for each of many subjects.
-///
-/// # Panics
-/// If it does not.
-pub async fn agrees(client: &mut RawClient, publish: &HashMap<String, bool>) {
-    for (subject, allowed) in publish {
-        let done = client.publish(subject, "x").await;
-        assert_eq!(done.is_ok(), *allowed, "publishing on {subject}: {done:?}");
     }
 }
