@@ -40,6 +40,9 @@ pub fn check_reader(
 /// Takes a key grant from `sender`. `secrets` are the reader's keys, each with the digest of its record:
 /// the newest, and the one before it while grants to it may be on their way.
 ///
+/// A key that the reader has already it must keep with its [`ReadingKey`](crate::reader::ReadingKey): grants
+/// come twice, and a fresh window would let everything read so far be read again.
+///
 /// # Errors
 /// In this order: `wrong_role`; what [`Member::check`] refuses of the sender; what [`Grant::decode`] and
 /// [`Grant::verify`] refuse; `unknown_rule`; `not_publisher` if the rule lets no message pass from this
