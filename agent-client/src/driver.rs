@@ -135,6 +135,7 @@ impl Driver {
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut closing = None;
+        self.ask_for_heartbeat();
         loop {
             tokio::select! {
                 biased;
@@ -171,6 +172,11 @@ impl Driver {
         }
     }
 
+    /// Asks for a heartbeat, instead of waiting up to a second for the next.
+    fn ask_for_heartbeat(&mut self) {
+        self.control.say(verb::GREET, &sealbus_envelope::control::Greet {});
+    }
+
     fn on_connection(&mut self, event: async_nats::Event) {
         match event {
             async_nats::Event::Disconnected => {
@@ -186,6 +192,7 @@ impl Driver {
                     self.connected = true;
                     // The guard forgets a session whose connection broke; its heartbeat will be greeted.
                     self.phase = Phase::Waiting;
+                    self.ask_for_heartbeat();
                     self.shared.events.send(Event::Reconnected);
                 }
             }

@@ -59,7 +59,7 @@ impl ErrorKind {
             Self::Refused => "ask the security team: `sealbus why`",
             Self::Unauthorized => "check that the credentials file is of this bus: `sealbus agent show`",
             Self::Unreachable => "check the server URLs and the network",
-            Self::GuardUnavailable => "start the guard: `sealbus serve`; the client recovers by itself",
+            Self::GuardUnavailable => "start the guard: `sealbus guard`; the client recovers by itself",
             Self::WrongGuard => "check that servers and credentials are of one bus; tell the security team",
             Self::Overloaded => "slow down, or raise the limit",
             Self::Timeout => "try again",

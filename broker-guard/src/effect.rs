@@ -6,6 +6,7 @@ use sealbus_envelope::{
     identity::SessionId,
     name::AgentToken,
     reason::{Reason, Refused},
+    subject::Partition,
 };
 use serde::Serialize;
 
@@ -25,6 +26,8 @@ pub enum Effect {
         /// The message.
         payload: Vec<u8>,
     },
+    /// A heartbeat to the agents of a partition, now.
+    Beat(Partition),
     /// Write it in the audit log.
     Record(Body<'static>),
     /// End a session's connection, because its permissions are no longer right.
@@ -70,6 +73,12 @@ impl Effects {
         let kibibytes = u64::try_from(payload.len() >> 10).unwrap_or(u64::MAX);
         self.cost = self.cost.saturating_add(kibibytes).saturating_add(1);
         self.list.push(Effect::Tell { agent: agent.clone(), session, kind, payload });
+    }
+
+    /// Asks for a heartbeat.
+    pub fn beat(&mut self, partition: Partition) {
+        self.cost = self.cost.saturating_add(1);
+        self.list.push(Effect::Beat(partition));
     }
 
     /// Writes in the audit log.

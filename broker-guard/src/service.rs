@@ -8,11 +8,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_nats::{ConnectOptions, Message, Subscriber};
-use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use rand_core::UnwrapErr;
 use sealbus_envelope::{
-    control::{GuardEpoch, Heartbeat},
+    control::GuardEpoch,
     identity::{PublicKey, SigningKey},
     name::AgentToken,
     proof::admission::ADMISSION_RESERVE,
@@ -147,7 +146,6 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         .await
         .map_err(|source| ServiceError::Http { address: config.http_listen, source })?;
 
-    let guard_key = copy(&keys.guard);
     let epoch = store.next_epoch()?;
     let mut options = Options::new(&log_name(&config));
     options.min_epoch = epoch;
@@ -218,7 +216,6 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         store,
         watch,
         wire,
-        guard_key,
         link,
         system,
         desk,
@@ -298,7 +295,6 @@ struct Guard {
     store: Arc<Store>,
     watch: Watch,
     wire: WireSubjects,
-    guard_key: SigningKey,
     link: Link,
     desk: Desk,
     ingress: Subscriber,
@@ -500,20 +496,8 @@ impl Guard {
         self.report.store(Arc::new(self.status()));
     }
 
-    /// Agents that hear nothing for three seconds stop publishing; so a guard that cannot log says nothing.
     async fn heartbeat(&self, now: Millis) {
-        if !self.desk.admits() {
-            return;
-        }
-        let in_force = self.desk.sessions().in_force();
-        let beat = Heartbeat {
-            bus: self.config.bus(),
-            guard: self.desk.sessions().guard(),
-            policy_version: in_force.policy.version(),
-            status_version: in_force.status.version,
-            time: now,
-        };
-        let payload = Bytes::from(beat.sign(&self.guard_key));
+        let Some(payload) = self.desk.heartbeat(now) else { return };
         for partition in Partition::all() {
             self.publish(Outgoing::heartbeat(&self.wire, partition, payload.clone())).await;
         }

@@ -205,6 +205,11 @@ impl Sessions {
         now: Millis,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
+        if subject.verb == verb::GREET {
+            let control::Greet {} = control::decode(payload)?;
+            effects.beat(subject.partition);
+            return Ok(());
+        }
         if subject.verb == verb::HELLO {
             return self.hello(subject, &control::decode(payload)?, now, effects);
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use rand_core::CryptoRng;
 use sealbus_envelope::{
-    control::{DeniedNotice, VerdictNotice, encode, kind},
+    control::{DeniedNotice, Heartbeat, VerdictNotice, encode, kind},
     hash::Hash,
     identity::{BusId, SessionId, SigningKey},
     name::AgentToken,
@@ -435,10 +435,30 @@ impl Desk {
                 Effect::Tell { agent, session, kind, payload } => {
                     self.todo.publish.push(Outgoing::tell(&self.wire, &agent, session, kind, payload));
                 }
+                Effect::Beat(partition) => {
+                    if let Some(beat) = self.heartbeat(now) {
+                        self.todo.publish.push(Outgoing::heartbeat(&self.wire, partition, beat));
+                    }
+                }
                 Effect::Disconnect { session, reason } => self.todo.disconnect.push((session, reason)),
                 Effect::Record(_) => {}
             }
         }
+    }
+
+    /// A sign of life. A guard that cannot log gives none: agents that hear nothing for three seconds stop
+    /// publishing.
+    #[must_use]
+    pub fn heartbeat(&self, now: Millis) -> Option<Bytes> {
+        let in_force = self.sessions.in_force();
+        let beat = Heartbeat {
+            bus: self.bus,
+            guard: self.sessions.guard(),
+            policy_version: in_force.policy.version(),
+            status_version: in_force.status.version,
+            time: now,
+        };
+        self.admits().then(|| Bytes::from(beat.sign(&self.guard_key)))
     }
 
     /// Appends in parts that the log takes: one policy change can end every session at once.

@@ -17,6 +17,8 @@ use crate::{
 
 /// What a session may say, as the last token of its control subject.
 pub mod verb {
+    /// [`Greet`](super::Greet): is a guard there? Answered with a heartbeat, ahead of its second.
+    pub const GREET: &str = "greet";
     /// [`Hello`](super::Hello): who I am, which keys I have in use.
     pub const HELLO: &str = "hello";
     /// [`ReaderKeyNotice`](super::ReaderKeyNotice): seal to this from now on.
@@ -90,6 +92,10 @@ impl AuthToken {
         decode(&bytes.map_err(|_| Refused::new(Reason::Malformed, WHAT))?)
     }
 }
+
+/// `greet`: asks for a heartbeat at once, so that connecting does not wait for the next second.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Greet {}
 
 /// `hello`: first words of a session to a guard epoch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
