@@ -7,10 +7,13 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use rand_core::UnwrapErr;
 use sealbus_envelope::{
-    control::{AuthToken, GuardEpoch, Heartbeat, Hello, LiveKey, SessionStatement, encode, kind, verb},
+    control::{
+        AuthToken, DeniedNotice, GuardEpoch, Heartbeat, Hello, LiveKey, SessionStatement, decode, encode,
+        kind, verb,
+    },
     identity::{Member, SessionCertificate, SigningKey},
     keys::{KeyScope, SenderKey},
-    label::Label,
+    label::{Compartments, Integrity, Label, Level},
     name::Name,
     proof::batch::MAX_BATCH,
     subject::{Partition, Subject as Logical, WireSubjects},
@@ -22,6 +25,8 @@ use sealbus_tests::bus::{TestBus, name, soon};
 
 const SESSION_MS: u64 = 3_600_000;
 const TTL_MS: u32 = 3_600_000;
+/// The one label of the benchmark's policy.
+const LABEL: Label = Label::new(Level::LOWEST, Compartments::EMPTY, Integrity::LOWEST);
 
 /// One session.
 pub(crate) struct Agent {
@@ -37,13 +42,9 @@ impl Agent {
         let credentials = bus.agent(agent, team);
         let session_key = SigningKey::generate(&mut UnwrapErr(getrandom::SysRng));
         let validity = Validity::starting(clock::now().minus(1_000), SESSION_MS);
-        let certificate = SessionCertificate::issue(
-            bus.roots().bus(),
-            credentials.identity(),
-            &session_key,
-            validity,
-        )
-        .expect("a certificate");
+        let certificate =
+            SessionCertificate::issue(bus.roots().bus(), credentials.identity(), &session_key, validity)
+                .expect("a certificate");
         let member = Member::new(credentials.credential().clone(), certificate).expect("a member");
         let nats = log_in(bus.url(), &member, &session_key).await;
         Self { member, session_key, nats, wire: bus.config().subjects() }
@@ -55,7 +56,7 @@ impl Agent {
 
     /// Subscribes to what the guard lets through; the permission is the policy's.
     pub(crate) async fn deliveries(&self, pattern: &str) -> Subscriber {
-        let subject = self.wire.delivery(Label::BOTTOM.level, pattern);
+        let subject = self.wire.delivery(LABEL.level, pattern);
         let subscriber = self.nats.subscribe(subject).await.expect("a subscription");
         self.nats.flush().await.expect("the server answers");
         subscriber
@@ -65,18 +66,11 @@ impl Agent {
     pub(crate) async fn open(self, rule: &str, subject: &str) -> Sealer {
         let (me, agent) = (self.member.session(), self.member.token());
         let bus = self.member.certificate().bus();
-        let scope = KeyScope { bus, session: me, rule: name(rule), label: Label::BOTTOM, epoch: 0 };
+        let scope = KeyScope { bus, session: me, rule: name(rule), label: LABEL, epoch: 0 };
         let key = SenderKey::generate(&mut UnwrapErr(getrandom::SysRng), scope);
-        let live = LiveKey {
-            key: key.id(),
-            rule: name(rule),
-            label: Label::BOTTOM,
-            epoch: 0,
-            next: 0,
-            asker: None,
-        };
-        let boxed = self.wire.session_box(agent, &me, kind::WELCOME);
-        let mut welcome = self.nats.subscribe(boxed).await.expect("the box");
+        let live = LiveKey { key: key.id(), rule: name(rule), label: LABEL, epoch: 0, next: 0, asker: None };
+        let boxed = self.wire.session_box(agent, &me, ">");
+        let mut answers = self.nats.subscribe(boxed).await.expect("the box");
         let statement = SessionStatement { bus, session: me, guard: self.guard().await, keys: vec![live] };
         let hello = Hello {
             credential: self.member.credential().as_str().to_owned(),
@@ -87,7 +81,10 @@ impl Agent {
         let control = self.wire.control(agent, &me, verb::HELLO);
         let payload = encode(&hello).expect("a hello");
         self.nats.publish(control, payload.into()).await.expect("a connection");
-        soon("the welcome", welcome.next()).await.expect("the welcome");
+        let answer = soon("the welcome", answers.next()).await.expect("the welcome");
+        if self.wire.read_box_kind(&answer.subject) != Some(kind::WELCOME) {
+            unwelcome(&answer.payload);
+        }
         Sealer {
             subject: Subject::from(self.wire.ingress(agent, subject)),
             logical: Logical::parse(subject).expect("a subject"),
@@ -107,6 +104,11 @@ impl Agent {
         let bus = self.member.certificate().bus();
         Heartbeat::verify(&beat.payload, bus, &[signer]).expect("a heartbeat").0.guard
     }
+}
+
+#[expect(clippy::panic, reason = "a benchmark that cannot be set up stops")]
+fn unwelcome(payload: &[u8]) -> ! {
+    panic!("the guard refused the hello: {:?}", decode::<DeniedNotice>(payload));
 }
 
 async fn log_in(url: String, member: &Member, session_key: &SigningKey) -> Client {
@@ -170,7 +172,7 @@ impl Sealer {
             session: self.agent.member.session(),
             rule: self.rule.clone(),
             subject: self.logical.clone(),
-            label: Label::BOTTOM,
+            label: LABEL,
             flow_grant: None,
             key: self.key.id(),
             sequence: self.sequence,

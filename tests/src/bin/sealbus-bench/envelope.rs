@@ -39,8 +39,10 @@ const NOW: Millis = Millis(1_800_000_000_000);
 /// Figures of one size, by what was measured.
 pub(crate) type Figures = BTreeMap<&'static str, Samples>;
 
-/// What is shown, in order: the name, how many share a signature, and the peers' operation that does as much.
-const ROWS: &[(&str, usize, Option<(&str, &str)>)] = &[
+/// Megolm's and MLS's operations that do as much as one of ours.
+type Peers = (&'static str, &'static str);
+/// What is shown, in order: the name, how many share a signature, and what it is measured beside.
+const ROWS: &[(&str, usize, Option<Peers>)] = &[
     (SEAL, 1, Some((MEGOLM_ENCRYPT, MLS_CREATE))),
     (SEAL_BATCH, BATCH, Some((MEGOLM_ENCRYPT, MLS_CREATE))),
     (VERIFY, 1, None),

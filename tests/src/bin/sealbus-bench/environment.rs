@@ -79,8 +79,7 @@ fn locked(name: &str) -> String {
         let rest = LOCK.get(at.saturating_add(head.len())..)?;
         rest.split('"').next()
     });
-    let newest = versions.max_by_key(|version| {
-        version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u64>>()
-    });
+    let newest = versions
+        .max_by_key(|version| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u64>>());
     format!("{name} {}", newest.unwrap_or("unknown"))
 }

@@ -75,9 +75,8 @@ impl Mls {
             .expect("a key package");
         let config =
             MlsGroupCreateConfig::builder().ciphersuite(SUITE).use_ratchet_tree_extension(true).build();
-        let mut sending =
-            MlsGroup::new(&sender.provider, &sender.signer, &config, sender.credential.clone())
-                .expect("a group");
+        let mut sending = MlsGroup::new(&sender.provider, &sender.signer, &config, sender.credential.clone())
+            .expect("a group");
         let (_, welcome, _) = sending
             .add_members(&sender.provider, &sender.signer, std::slice::from_ref(package.key_package()))
             .expect("a welcome");

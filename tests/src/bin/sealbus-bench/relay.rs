@@ -3,13 +3,12 @@
 
 use async_nats::{Client, Subject};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::task::JoinHandle;
 
 /// As many as the guard takes at once.
 const TURN: usize = 256;
 
-/// Forwards from `from` to `to` in one task until it is aborted.
-pub(crate) async fn spawn(client: Client, from: &'static str, to: &'static str) -> JoinHandle<()> {
+/// Forwards from `from` to `to` in one task, until its runtime ends.
+pub(crate) async fn spawn(client: Client, from: &'static str, to: &'static str) {
     let mut incoming = client.subscribe(from).await.expect("a subscription");
     client.flush().await.expect("the server answers");
     tokio::spawn(async move {
@@ -26,5 +25,5 @@ pub(crate) async fn spawn(client: Client, from: &'static str, to: &'static str) 
                 client.publish(to.clone(), message.payload).await.expect("a connection");
             }
         }
-    })
+    });
 }

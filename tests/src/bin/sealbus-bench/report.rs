@@ -94,9 +94,11 @@ impl fmt::Display for Report {
                 .iter()
                 .zip(&widths)
                 .enumerate()
-                .map(|(n, (cell, &width))| {
-                    if n == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-                })
+                .map(
+                    |(n, (cell, &width))| {
+                        if n == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                    },
+                )
                 .collect();
             padded.join("  ")
         };

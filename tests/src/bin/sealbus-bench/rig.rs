@@ -104,8 +104,7 @@ impl Rig {
     /// Through a relay that runs where the guard runs.
     pub(crate) fn relay(&self, lanes: usize) -> Path {
         let client = self.load.block_on(self.login());
-        // Dropping the rig's runtime ends the task.
-        let _task = self.guard.block_on(async move { relay::spawn(client, RELAY_IN, RELAY_OUT).await });
+        self.guard.block_on(relay::spawn(client, RELAY_IN, RELAY_OUT));
         self.load.block_on(async {
             let mut clients = Vec::with_capacity(lanes);
             for _ in 0..lanes {
