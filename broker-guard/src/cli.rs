@@ -143,6 +143,7 @@ mod tests {
             assert!(command.get_about().is_some(), "`{path}` has no description");
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(command.has_subcommands() || help.contains("sealbus "), "`{path}` shows no example");
+            assert!(help.lines().all(|line| line.chars().count() <= 100), "`{path}`: a line is too long");
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "`{path}`: `{}` has no help", argument.get_id());
             }

@@ -384,7 +384,7 @@ impl Place<'_> {
     fn toml(&self, error: &toml::de::Error) -> ConfigError {
         ConfigError::Malformed {
             path: self.path.to_owned(),
-            message: error.message().to_owned(),
+            message: error.message().replace("expected usize", "expected a whole number"),
             text: self.source(),
             place: error.span().map(SourceSpan::from),
         }

@@ -84,7 +84,7 @@ impl BusDir {
         let path = &self.config.policy;
         let bytes = fs::read(path).map_err(|source| {
             let message = format!("cannot read the policy bundle `{}`", path.display());
-            let remedy = "sign the policy with `sealbus policy sign`, or restore the file";
+            let remedy = "restore the newest bundle that was signed, from a guard or a backup";
             Failure::because(Exit::Config, "policy_bundle", message, remedy, source)
         })?;
         bundle::load(&bytes, &self.config.roots, 0).map_err(|error| Failure::bundle(path, &error))
@@ -99,7 +99,9 @@ impl BusDir {
             Failure::because(Exit::Config, "status_statement", message, remedy, source)
         })?;
         Status::verify(&bytes, self.config.bus(), &bundle.tables().status_key).map_err(|refused| {
-            let message = format!("status statement `{}` is refused: {refused}", path.display());
+            let reason = refused.reason;
+            let message =
+                format!("status statement `{}` is refused: {} [{reason}]", path.display(), reason.meaning());
             let remedy = "restore the newest statement that was signed; it may hold revocations";
             Failure::told(Exit::Config, "status_statement", message, remedy)
         })

@@ -47,8 +47,9 @@ Examples:
   sealbus dev --dir mybus            keep the bus directory and take it up again next time
   sealbus dev --policy policy.toml   try your own policy
 
-Starts nats-server and the guard, makes an agent for each team and two named alice and bob, and shows what
-the guard decides. Not for production: every key is on this machine and there is no TLS.";
+Starts nats-server and the guard, makes an agent for each team and two named alice and bob, and
+shows what the guard decides. Not for production: every key is on this machine and there is no
+TLS.";
 
 /// How often the audit log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -100,10 +101,10 @@ fn nats_server(output: &Output) -> Result<NatsServerBinary, Failure> {
         found => found,
     };
     found.map_err(|error| {
-        let message = error.to_string();
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         let remedy =
             format!("run deploy/fetch-nats-server.sh, or set NATS_SERVER to a nats-server {PINNED_VERSION}");
-        Failure::because(Exit::Failure, "nats_server", message, remedy, error)
+        Failure::told(Exit::Failure, "nats_server", format!("no nats-server: {error}{cause}"), remedy)
     })
 }
 
@@ -130,10 +131,7 @@ impl Drop for Temporary {
 
 fn make(dir: &Path, args: &Args) -> Result<(), Failure> {
     let policy = match &args.policy {
-        Some(path) => {
-            let text = fs::read_to_string(path).map_err(|source| Failure::io("read", path, source))?;
-            PolicySource::new(path.display().to_string(), text)
-        }
+        Some(path) => super::policy::source(path)?,
         None => PolicySource::new("policy.toml", DEFAULT_POLICY),
     };
     let port = match args.port {

@@ -21,9 +21,10 @@ Examples:
   sealbus doctor --config /etc/sealbus --creds alice.creds
   sealbus doctor --offline-only --json | jq 'select(.result == \"wrong\")'
 
-Looks at files, keys and signatures, then at the running nats-server and guard, then tries to get round the
-guard with a credential that may do little (agents/oncall.creds, or --creds): publish on delivery subjects,
-read others' boxes, administer streams. Exit code 1 if something is wrong, 4 if a way round the guard worked.";
+Looks at files, keys and signatures, then at the running nats-server and guard, then tries to
+get round the guard with a credential that may do little (agents/oncall.creds, or --creds):
+publish on delivery subjects, read others' boxes, administer streams. Exit code 1 if something
+is wrong, 4 if a way round the guard worked.";
 
 /// Check the set-up and try to get round the guard
 #[derive(Debug, clap::Args)]
@@ -162,11 +163,8 @@ impl Chart<'_> {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let mut chart = Chart { output, worst: Exit::Success, wrong: 0 };
     chart.heading("files")?;
-    let dir = match BusDir::open(&args.bus.config) {
-        Ok(dir) => dir,
-        // Without a configuration there is nothing else to look at; its own rendering shows the place.
-        Err(failure) => return Err(failure),
-    };
+    // Without a configuration there is nothing else to look at; its own rendering shows the place.
+    let dir = BusDir::open(&args.bus.config)?;
     chart.good("configuration", dir.config.path.display().to_string())?;
     let facts = files::check(&dir, &mut chart)?;
     if !args.offline_only {

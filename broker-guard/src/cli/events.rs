@@ -58,9 +58,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         };
         let mut events = bare.client.subscribe(subject.clone()).await.map_err(|error| gone(&error))?;
         bare.client.flush().await.map_err(|error| gone(&error))?;
-        if !output.is_json() {
-            output.remark(paint(FAINT, format_args!("watching {subject}; Ctrl-C ends")));
-        }
+        output.remark(paint(FAINT, format_args!("watching {subject}; Ctrl-C ends")));
         let mut left = args.count.unwrap_or(u64::MAX);
         while left > 0 {
             tokio::select! {

@@ -4,6 +4,7 @@ use std::{error::Error, fmt, io, process::ExitCode};
 
 use miette::{Diagnostic, MietteSpanContents, SourceCode, SourceSpan, SpanContents as _};
 use sealbus_client::CredentialsError;
+use sealbus_envelope::reason::Refused;
 use serde_json::{Value, json};
 
 use crate::{
@@ -181,8 +182,13 @@ impl From<natsserver::ConfigError> for Failure {
 impl Failure {
     /// The policy bundle at `path` cannot be used.
     pub(crate) fn bundle(path: &std::path::Path, error: &BundleError) -> Self {
-        let message = format!("policy bundle `{}`: {error}", path.display());
-        let remedy = "sign the policy again with `sealbus policy sign`, or restore the file";
+        let message = match error {
+            BundleError::Refused(Refused { reason, .. }) => {
+                format!("policy bundle `{}` is refused: {} [{reason}]", path.display(), reason.meaning())
+            }
+            error => format!("policy bundle `{}`: {error}", path.display()),
+        };
+        let remedy = "restore the newest bundle that was signed, from a guard or a backup";
         Self::told(Exit::Config, "policy_bundle", message, remedy)
     }
 }

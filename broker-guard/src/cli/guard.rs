@@ -19,9 +19,9 @@ Examples:
   sealbus guard --config /etc/sealbus
   SEALBUS_LOG=debug sealbus guard --log-format json
 
-Stops in order at SIGINT or SIGTERM: what was received is finished and the audit log is closed. A new
-policy.bundle or status.bin is taken up without a restart. Health: GET /healthz, /readyz, /statusz,
-/metrics at `http_listen` of the configuration.";
+Stops in order at SIGINT or SIGTERM: what was received is finished and the audit log is closed.
+A new policy.bundle or status.bin is taken up without a restart. Health: GET /healthz, /readyz,
+/statusz, /metrics at `http_listen` of the configuration.";
 
 /// Run the guard of a bus
 #[derive(Debug, clap::Args)]

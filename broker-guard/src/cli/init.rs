@@ -52,7 +52,7 @@ Commands that need a key take `--offline DIR`. Whoever has these keys is the bus
 const EXAMPLES: &str = "\
 Examples:
   sealbus init --bus demo                           a bus on this machine, in ./demo
-  sealbus init /etc/sealbus --bus prod --url tls://nats-1.example:4222 --url tls://nats-2.example:4222
+  sealbus init /etc/sealbus --bus prod --url tls://nats-1.example:4222
   sealbus init --bus prod --policy policy.toml      begin with your own policy";
 
 /// Make a bus directory: keys, policy, configurations
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     bus: Name,
     /// Address of a NATS server; may be given several times
-    #[arg(long = "url", value_name = "URL", default_value = "nats://127.0.0.1:4222", value_parser = parse_url)]
+    #[arg(long = "url", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
     urls: Vec<String>,
     /// Begin with this policy instead of the one that comes with Sealbus
     #[arg(long, value_name = "FILE")]
@@ -78,8 +78,11 @@ pub(crate) fn parse_name(text: &str) -> Result<Name, String> {
     })
 }
 
-fn parse_url(text: &str) -> Result<String, String> {
-    check_url(text).map(|()| text.to_owned()).map_err(|(what, remedy)| format!("{what}; {remedy}"))
+/// Not as the argument's parser, whose message would repeat a password that is in the address.
+fn check_urls(urls: &[String]) -> Result<(), Failure> {
+    urls.iter().try_for_each(|url| check_url(url)).map_err(|(what, remedy)| {
+        Failure::told(Exit::Config, "bad_url", format!("option `--url`: {what}"), remedy)
+    })
 }
 
 /// What a new bus is like.
@@ -92,12 +95,10 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    check_urls(&args.urls)?;
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(args.bus.as_str()));
     let policy = match &args.policy {
-        Some(path) => {
-            let text = fs::read_to_string(path).map_err(|source| Failure::io("read", path, source))?;
-            PolicySource::new(path.display().to_string(), text)
-        }
+        Some(path) => super::policy::source(path)?,
         None => PolicySource::new(POLICY, DEFAULT_POLICY),
     };
     let plan =

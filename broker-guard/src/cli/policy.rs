@@ -3,9 +3,15 @@
 mod check;
 mod sign;
 
+use std::path::Path;
+
 use clap::Subcommand;
 
-use super::{failure::Failure, output::Output};
+use super::{
+    failure::{Exit, Failure},
+    output::Output,
+};
+use crate::policy::source::PolicySource;
 
 /// Check and sign the policy
 #[derive(Debug, Subcommand)]
@@ -19,4 +25,18 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
         Command::Check(args) => check::run(args, output),
         Command::Sign(args) => sign::run(args, output),
     }
+}
+
+/// Reads a policy file.
+pub(crate) fn source(path: &Path) -> Result<PolicySource, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| {
+        let message = format!("cannot read the policy `{}`", path.display());
+        let remedy = match source.kind() {
+            std::io::ErrorKind::NotFound => "name the file, or run this in the bus directory",
+            std::io::ErrorKind::InvalidData => "it must be UTF-8 text; see whether it is the right file",
+            _ => "see whether the path is right",
+        };
+        Failure::because(Exit::Config, "policy_unreadable", message, remedy, source)
+    })?;
+    Ok(PolicySource::new(path.display().to_string(), text))
 }

@@ -21,13 +21,14 @@ use crate::audit::hex::Hex;
 const EXAMPLES: &str = "\
 Examples:
   sealbus pub hello.world 'good morning' --creds agents/bob.creds
-  sealbus pub report.final --file report.md --content-type text/markdown --label confidential/deps+findings+report
+  sealbus pub report.final --file report.md --content-type text/markdown
+  sealbus pub ask.analyst 'is it risky?' --label internal/deps/untrusted
   jq -c . finding.json | sealbus pub findings.risk - --confirm
   sealbus pub hello.world ping --count 100
 
-A label is level[/compartment+compartment[/integrity]]; without one the rule's default applies. Waits for
-the guard's verdict on the last message, so that a denial is told; with --confirm, for each one. Exit code 3
-if one was denied.";
+A label is level[/compartment+compartment[/integrity]]; without one the rule's default applies.
+Waits for the guard's verdict on the last message, so that a denial is told; with --confirm, for
+each one. Exit code 3 if one was denied.";
 
 /// Publish sealed messages
 #[derive(Debug, clap::Args)]

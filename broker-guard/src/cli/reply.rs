@@ -20,9 +20,10 @@ Examples:
   sealbus reply ask.analyst --command 'wc -w'
   sealbus reply ask.analyst --command './answer.py' --count 10
 
-The command runs in a shell, one request at a time; it gets the payload on stdin and SEALBUS_SUBJECT,
-SEALBUS_FROM, SEALBUS_TEAM and SEALBUS_LABEL in its environment. What it writes to stdout is the answer. If
-it fails, nothing is answered. Payloads may be hostile: the command must not evaluate them.";
+The command runs in a shell, one request at a time; it gets the payload on stdin and
+SEALBUS_SUBJECT, SEALBUS_FROM, SEALBUS_TEAM and SEALBUS_LABEL in its environment. What it writes
+to stdout is the answer. If it fails, nothing is answered. Payloads may be hostile: the command
+must not evaluate them.";
 
 /// Answer requests
 #[derive(Debug, clap::Args)]
@@ -48,10 +49,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let client = args.creds.connect().await?;
         let mut requests = client.serve(&args.pattern).await.map_err(session::failure)?;
-        if !output.is_json() {
-            let name = client.name();
-            output.remark(paint(FAINT, format_args!("{name} answers on {}; Ctrl-C ends", args.pattern)));
-        }
+        let name = client.name();
+        output.remark(paint(FAINT, format_args!("{name} answers on {}; Ctrl-C ends", args.pattern)));
         let mut n = 0;
         while n < args.count.unwrap_or(u64::MAX) {
             let request = tokio::select! {

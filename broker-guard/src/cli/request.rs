@@ -16,10 +16,10 @@ use super::{
 const EXAMPLES: &str = "\
 Examples:
   sealbus request ask.analyst 'is openssl 1.0 risky?' --creds agents/merger.creds
-  sealbus request ask.analyst --file question.json --content-type application/json --timeout 30s --raw
+  sealbus request ask.analyst --file question.json --timeout 30s --raw > answer.json
 
-Works on subjects whose rule has `kind = \"request\"`; the guard picks one responder. Exit code 3 if it is
-denied or nobody may answer, 1 if no reply comes in time.";
+Works on subjects whose rule has `kind = \"request\"`; the guard picks one responder. Exit code
+3 if it is denied or nobody may answer, 1 if no reply comes in time.";
 
 /// Ask, and wait for the answer
 #[derive(Debug, clap::Args)]

@@ -19,8 +19,8 @@ Examples:
   sealbus sub report.final --count 1 --raw > report.md
   sealbus sub 'deps.item.>' --queue analysts
 
-Only what the policy grants is delivered. Control characters in payloads are escaped unless --raw or --json
-is given. Ctrl-C ends it.";
+Only what the policy grants is delivered. Control characters in payloads are escaped unless
+--raw or --json is given. Ctrl-C ends it.";
 
 /// Receive and open messages
 #[derive(Debug, clap::Args)]
@@ -56,10 +56,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
         let mut events = client.events();
         let mut messages = client.subscribe_with(subscribe).await.map_err(session::failure)?;
-        if !output.is_json() && !args.raw {
-            let name = client.name();
-            output.remark(paint(FAINT, format_args!("{name} subscribed to {}; Ctrl-C ends", args.pattern)));
-        }
+        let name = client.name();
+        output.remark(paint(FAINT, format_args!("{name} subscribed to {}; Ctrl-C ends", args.pattern)));
         let mut n = 0;
         while n < args.count.unwrap_or(u64::MAX) {
             tokio::select! {

@@ -29,7 +29,8 @@ Examples:
   sealbus why 9f86d081                            the first digits are enough
   sealbus why quarantined                         what a reason code means
 
-The id is in the sender's error, in the event and in the audit log; a digest of the envelope works too.";
+The id is in the sender's error, in the event and in the audit log; a digest of the envelope
+works too.";
 
 /// Explain what became of an envelope, and why
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -15,14 +15,6 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    /// With a bus directory `bus` in it.
-    pub(crate) fn with_bus() -> Self {
-        let place = Self::new();
-        let made = place.run(&["init", "bus", "--bus", "demo"]);
-        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
-        place
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
@@ -44,11 +36,6 @@ impl Place {
         self.write(relative, text.replacen(from, to, 1));
     }
 
-    pub(crate) fn mode(&self, relative: &str, mode: u32) {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(self.path(relative), std::fs::Permissions::from_mode(mode)).unwrap();
-    }
-
     /// `sealbus` with these arguments and nothing of this process's settings. Paths are relative to the
     /// place, so that messages do not depend on where it is.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -64,47 +51,6 @@ impl Place {
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
-
-    /// What a user sees who gives these arguments, and the code.
-    pub(crate) fn see(&self, args: &[&str]) -> String {
-        seen(&args.join(" "), &self.run(args))
-    }
-
-    /// Every file below, with its bytes: to see that nothing changed.
-    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut found = Vec::new();
-        collect(self.dir.path(), &mut found);
-        found.sort();
-        found
-    }
-}
-
-fn collect(dir: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, found);
-        } else if path.file_name().unwrap() != ".lock" {
-            let bytes = std::fs::read(&path).unwrap();
-            found.push((path, bytes));
-        }
-    }
-}
-
-/// A run as a user sees it. A crash is no result.
-pub(crate) fn seen(args: &str, output: &Output) -> String {
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    for crash in ["panicked", "RUST_BACKTRACE", "stack backtrace"] {
-        assert!(!stderr.contains(crash), "sealbus {args}: {stderr}");
-    }
-    let lines = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-    let parts = [
-        format!("$ sealbus {args}"),
-        lines(&stdout),
-        lines(&stderr),
-        format!("exit code {}", output.status.code().unwrap()),
-    ];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

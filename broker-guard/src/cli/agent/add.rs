@@ -29,8 +29,8 @@ Examples:
   sealbus agent add scraper --team collector --clearance public --days 7
   sealbus agent add night-watch --team observer --role observer --config /etc/sealbus
 
-Left out, clearance, compartments and integrity are the team's. The file holds the agent's secret: hand it
-over, then delete it here.";
+Left out, clearance, compartments and integrity are the team's. The file holds the agent's
+secret: hand it over, then delete it here.";
 
 /// Make an agent's credentials file
 #[derive(Debug, clap::Args)]

@@ -16,8 +16,8 @@ Examples:
   sealbus agent renew-status
   sealbus agent renew-status --days 3 --offline /media/keys/offline
 
-Past its expiry agents grant no new keys, because revocation cannot be ruled out. Run this more often than
-the statement lasts, from where the status key is.";
+Past its expiry agents grant no new keys, because revocation cannot be ruled out. Run this more
+often than the statement lasts, from where the status key is.";
 
 /// Sign the status statement again before it expires
 #[derive(Debug, clap::Args)]

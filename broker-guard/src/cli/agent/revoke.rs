@@ -17,8 +17,8 @@ Examples:
   sealbus agent revoke alice --reason 'laptop stolen'
   sealbus agent revoke alice --offline /media/keys/offline
 
-The guard takes up the new statement by itself, disconnects the agent and has keys rotated. Needs one
-signature of the status key; there is no command that takes a revocation back.";
+The guard takes up the new statement by itself, disconnects the agent and has keys rotated.
+Needs one signature of the status key; there is no command that takes a revocation back.";
 
 /// Revoke an agent for good
 #[derive(Debug, clap::Args)]

@@ -16,8 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   sealbus audit check-proof entry-1234.proof
 
-Needs the bus's configuration and the guard's credential (both public), not the log. Exit code 4 if the
-proof is false.";
+Needs the bus's configuration and the guard's credential (both public), not the log. Exit code 4
+if the proof is false.";
 
 /// Check a proof that an entry is in the log, and show the entry
 #[derive(Debug, clap::Args)]

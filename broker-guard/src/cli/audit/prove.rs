@@ -22,8 +22,9 @@ Examples:
   sealbus audit prove 1234 > entry-1234.proof
   sealbus audit prove 1234 --out entry-1234.proof
 
-The leaf number is the first column of `sealbus audit search`. The proof (C2SP tlog-proof) convinces who
-has the guard's public key that the entry is in the log, without the log: `sealbus audit check-proof`.";
+The leaf number is the first column of `sealbus audit search`. The proof (C2SP tlog-proof)
+convinces who has the guard's public key that the entry is in the log, without the log: `sealbus
+audit check-proof`.";
 
 /// Write a proof that an entry is in the log
 #[derive(Debug, clap::Args)]

@@ -21,8 +21,8 @@ Examples:
   sealbus audit search --kind denied --reason above_clearance --json
   sealbus audit search --envelope 9f86d081884c7d659a2feaa0c55ad015
 
-Kinds: start, stop, gap, admitted, denied, order, connection, session, key_granted, policy_change,
-quarantine, checkpoint. Oldest first; conditions that are given must all hold.";
+Kinds: start, stop, gap, admitted, denied, order, connection, session, key_granted,
+policy_change, quarantine, checkpoint. Oldest first; conditions that are given must all hold.";
 
 /// Find entries of the audit log
 #[derive(Debug, clap::Args)]

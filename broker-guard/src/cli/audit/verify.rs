@@ -24,9 +24,9 @@ Examples:
   cp guard/audit/checkpoint /backup/checkpoint    remember today's state elsewhere, and next week:
   sealbus audit verify --remembered /backup/checkpoint
 
-Recomputes every hash up to the signed root and checks that no position is missing or repeated. With a
-checkpoint remembered elsewhere it also finds a log that was set back or rewritten with the guard's own
-key. Exit code 4 if the log is not what it should be.";
+Recomputes every hash up to the signed root and checks that no position is missing or repeated.
+With a checkpoint remembered elsewhere it also finds a log that was set back or rewritten with
+the guard's own key. Exit code 4 if the log is not what it should be.";
 
 /// Check the whole audit log against its signed checkpoint
 #[derive(Debug, clap::Args)]

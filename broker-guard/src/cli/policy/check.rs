@@ -1,24 +1,22 @@
 //! `sealbus policy check`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::super::{
-    failure::{Exit, Failure, to_json},
+    failure::{Failure, to_json},
     output::{GOOD, Output, paint},
 };
-use crate::policy::{self, Checked, source::PolicySource};
+use crate::policy::{self, Checked};
 
 const EXAMPLES: &str = "\
 Examples:
   sealbus policy check policy.toml
   sealbus policy check policy.toml --json | jq '.error.related[].places[0].line'
 
-Everything wrong is reported at once, with its line. Exit code 64 if the policy cannot be signed.";
+Everything wrong is reported at once, with its line. Exit code 64 if the policy cannot be
+signed.";
 
 /// Check a policy file and report everything wrong with it
 #[derive(Debug, clap::Args)]
@@ -45,16 +43,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// Reads and checks a policy; shows its warnings.
 pub(super) fn read(path: &Path, output: &Output) -> Result<Checked, Failure> {
-    let text = fs::read_to_string(path).map_err(|source| {
-        let message = format!("cannot read the policy `{}`", path.display());
-        let remedy = match source.kind() {
-            std::io::ErrorKind::NotFound => "name the file, or run this in the bus directory",
-            std::io::ErrorKind::InvalidData => "it must be UTF-8 text; see whether it is the right file",
-            _ => "see whether the path is right",
-        };
-        Failure::because(Exit::Config, "policy_unreadable", message, remedy, source)
-    })?;
-    let checked = policy::check(&PolicySource::new(path.display().to_string(), text))?;
+    let checked = policy::check(&super::source(path)?)?;
     if !checked.warnings.is_empty() && !output.is_json() {
         output.diagnostic(&checked.warnings);
     }

@@ -27,8 +27,8 @@ Examples:
   sealbus policy sign
   sealbus policy sign --config /etc/sealbus --offline /media/keys/offline
 
-Signs `policy.toml` of the bus directory with the policy keys, one version above the one in force, and
-writes `policy.bundle`. A running guard takes it up by itself.";
+Signs `policy.toml` of the bus directory with the policy keys, one version above the one in
+force, and writes `policy.bundle`. A running guard takes it up by itself.";
 
 /// Sign the policy and put it into force
 #[derive(Debug, clap::Args)]

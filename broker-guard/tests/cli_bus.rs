@@ -1,0 +1,189 @@
+//! The command on a running bus, as its users type it: `sealbus dev` with the real nats-server, and everything
+//! else against it.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod cli;
+
+use std::{
+    io::{BufRead as _, BufReader, Lines},
+    net::TcpListener,
+    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+};
+
+use cli::{Place, text};
+use sealbus_guard::natsserver::locate_or_fetch;
+use serde_json::Value;
+
+/// A long-running `sealbus`, killed when dropped.
+struct Running {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    fn start(place: &Place, args: &[&str]) -> Self {
+        let mut child = place.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, stdout, stderr }
+    }
+
+    /// Starts and waits for the remark that says it is ready.
+    fn ready(place: &Place, args: &[&str]) -> Self {
+        let mut running = Self::start(place, args);
+        let line = running.stderr.next().unwrap().unwrap();
+        assert!(line.contains("Ctrl-C ends"), "{line}");
+        running
+    }
+
+    fn line(&mut self) -> String {
+        self.stdout.next().unwrap().unwrap()
+    }
+
+    fn object(&mut self) -> Value {
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
+    /// Ctrl-C, and the code it ends with.
+    fn interrupt(&mut self) -> Option<i32> {
+        let signalled = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(signalled.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A bus directory whose ports are free.
+fn prepared() -> Place {
+    let place = Place::new();
+    let url = format!("nats://127.0.0.1:{}", free_port());
+    let made = place.run(&["init", "bus", "--bus", "demo", "--url", &url]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    place.edit("bus/sealbus.toml", "127.0.0.1:9464", &format!("127.0.0.1:{}", free_port()));
+    place
+}
+
+/// Runs a command that succeeds and says one object.
+fn says(place: &Place, args: &[&str]) -> Value {
+    let output = place.run(args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_bus_is_used_watched_and_stopped() {
+    let place = prepared();
+    let mut dev = Running::start(&place, &["dev", "--dir", "bus", "--json"]);
+    let about = dev.object();
+    assert_eq!(about["ready"], true, "{about}");
+    let (alice, bob) = ("bus/agents/alice.creds", "bus/agents/bob.creds");
+
+    // Publish and subscribe.
+    let mut reader = Running::ready(&place, &["sub", "hello.>", "--creds", alice, "--json", "--count", "2"]);
+    let verdict =
+        says(&place, &["pub", "hello.world", "good morning", "--creds", bob, "--confirm", "--json"]);
+    let read = reader.object();
+    assert_eq!((&read["payload"], &read["from"]), (&"good morning".into(), &"bob".into()));
+    assert_eq!((&read["digest"], &read["position"]), (&verdict["digest"], &verdict["position"]));
+    let parent = read["parent"].as_str().unwrap();
+    says(&place, &["pub", "hello.again", "derived", "--creds", bob, "--parent", parent, "--json"]);
+    assert_eq!(reader.object()["parents"], serde_json::json!([read["digest"]]));
+    assert_eq!(reader.child.wait().unwrap().code(), Some(0), "it stops after --count");
+
+    // Ask and answer.
+    let _service = Running::ready(
+        &place,
+        &["reply", "ask.analyst", "--command", "wc -w", "--creds", "bus/agents/analyst.creds"],
+    );
+    let asked = place.run(&[
+        "request",
+        "ask.analyst",
+        "is it risky",
+        "--creds",
+        "bus/agents/aggregator.creds",
+        "--raw",
+    ]);
+    assert_eq!(text(&asked.stdout).trim(), "3", "{}", text(&asked.stderr));
+
+    // What the policy does not grant.
+    for (args, code, said) in [
+        (&["pub", "report.final", "x", "--creds", bob][..], 3, "not_publisher"),
+        (&["pub", "hello.world", "x", "--creds", bob, "--label", "secret"], 3, "label_out_of_range"),
+        (&["pub", "hello.*", "x", "--creds", bob], 64, "bad_subject"),
+        (&["pub", "hello.world", "x", "--creds", bob, "--parent", "12=public"], 64, "bad_parent"),
+        (&["sub", "report.>", "--creds", bob], 3, "not_subscriber"),
+        (&["events", "--creds", bob], 3, "not_an_observer"),
+    ] {
+        let output = place.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(said), "{args:?}: {}", text(&output.stderr));
+    }
+
+    // The story of an envelope, the log, a proof.
+    let id = read["id"].as_str().unwrap();
+    let story = says(&place, &["why", id.get(..12).unwrap(), "-c", "bus", "--json"]);
+    assert_eq!((&story["verdict"], &story["entry"]["admitted"]["envelope"]), (&"admit".into(), &id.into()));
+    assert_eq!(says(&place, &["status", "-c", "bus", "--json"])["ready"], true);
+    assert_eq!(says(&place, &["audit", "verify", "-c", "bus", "--json"])["verified"], true);
+    let leaf = story["leaf"].to_string();
+    says(&place, &["audit", "prove", &leaf, "-c", "bus", "--out", "entry.proof", "--json"]);
+    let proven = says(&place, &["audit", "check-proof", "entry.proof", "-c", "bus", "--json"]);
+    assert_eq!(proven["admitted"]["envelope"], id);
+    place.edit("entry.proof", "\nindex ", "\nindex 1");
+    assert_eq!(place.run(&["audit", "check-proof", "entry.proof", "-c", "bus"]).status.code(), Some(4));
+
+    // Nothing is wrong, and no way round the guard works.
+    let doctor = place.run(&["doctor", "-c", "bus"]);
+    assert_eq!(doctor.status.code(), Some(0), "{}", text(&doctor.stdout));
+    assert!(text(&doctor.stdout).contains("✓ read everybody's boxes"));
+
+    // Revoked while watched.
+    let oncall = "bus/agents/oncall.creds";
+    let mut watch =
+        Running::ready(&place, &["events", "--creds", oncall, "--kind", "changed", "--count", "1", "--json"]);
+    says(&place, &["agent", "revoke", "bob", "-c", "bus", "--json"]);
+    assert_eq!(watch.object()["kind"], "changed");
+    let revoked = place.run(&["pub", "hello.world", "x", "--creds", bob]);
+    assert_eq!(revoked.status.code(), Some(3));
+    assert!(text(&revoked.stderr).contains("[revoked]"), "{}", text(&revoked.stderr));
+
+    // One Ctrl-C ends all of it.
+    assert_eq!(dev.interrupt(), Some(0));
+    let alone = place.run(&["pub", "hello.world", "x", "--creds", alice]);
+    assert_eq!(alone.status.code(), Some(1), "{}", text(&alone.stderr));
+    assert_eq!(place.run(&["status", "-c", "bus"]).status.code(), Some(1));
+    assert_eq!(place.run(&["guard", "-c", "bus"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_server_that_lets_anybody_in_is_found_out() {
+    let place = prepared();
+    let port = place.read("bus/sealbus.toml").split("nats://127.0.0.1:").nth(1).unwrap().to_owned();
+    let port = port.split('"').next().unwrap().to_owned();
+    let mut server = Command::new(locate_or_fetch().unwrap().path())
+        .args(["-a", "127.0.0.1", "-p", &port])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(server.stderr.take().unwrap()).lines();
+    let ready = log.map_while(Result::ok).find(|line| line.contains("Server is ready"));
+    let doctor = place.run(&["doctor", "-c", "bus"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(ready.is_some());
+    assert_eq!(doctor.status.code(), Some(4), "{}", text(&doctor.stdout));
+    assert!(text(&doctor.stdout).contains("lets anybody in without a login"), "{}", text(&doctor.stdout));
+}
