@@ -95,6 +95,8 @@ pub(crate) struct Driver {
     guard_time: Millis,
     /// The highest lease epoch of a known guard.
     epoch: u64,
+    /// Since when heartbeats name a newer policy or status than ours.
+    behind: Option<Instant>,
     readings: HashMap<u32, Declared>,
     groups: HashMap<u32, Group>,
     next_id: u32,
@@ -120,6 +122,7 @@ impl Driver {
             last_beat: now,
             guard_time: Millis::default(),
             epoch: 0,
+            behind: None,
             readings: HashMap::new(),
             groups: HashMap::new(),
             next_id: 1,
@@ -140,13 +143,14 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(event) = inputs.connection.recv() => self.on_connection(event),
-                Some(beat) = inputs.heartbeats.next() => {
-                    self.shared.count_taken();
-                    self.on_heartbeat(&beat.payload);
-                }
+                // Before the heartbeats: a welcome to a newer policy comes ahead of the heartbeat that names it.
                 Some(message) = inputs.inbox.next() => {
                     self.shared.count_taken();
                     self.on_box(message).await;
+                }
+                Some(beat) = inputs.heartbeats.next() => {
+                    self.shared.count_taken();
+                    self.on_heartbeat(&beat.payload);
                 }
                 Some(command) = inputs.commands.recv() => {
                     if let Command::Close(done) = command {
@@ -162,7 +166,14 @@ impl Driver {
         self.control.say(verb::BYE, &sealbus_envelope::control::Bye {});
         self.control.finish().await;
         self.shared.set_link(Link::Closed);
+        self.groups.clear();
         self.shared.room.close();
+        // Whoever waits for an answer learns that none will come.
+        sync::lock(&self.shared.verdicts).clear();
+        sync::lock(&self.shared.replies).clear();
+        sync::lock(&self.shared.servers).clear();
+        self.shared.signal(Signal::Stop);
+        self.shared.events.close();
         // Everything said before is on the wire once the server answers.
         let flushed = tokio::time::timeout(Duration::from_secs(2), self.shared.nats.flush()).await;
         tracing::debug!(flushed = flushed.is_ok(), "session ended");
@@ -289,8 +300,12 @@ impl Driver {
                 let behind = view.is_none_or(|view| {
                     beat.policy_version > view.head.version || beat.status_version > view.status.version
                 });
-                // Its welcome for the newer version may be on its way; a hello asks for it again.
-                *guard != beat.guard || (known && behind)
+                // Its welcome to the newer version may be on its way; a hello asks for it again.
+                let since = *self.behind.get_or_insert(now);
+                if !behind {
+                    self.behind = None;
+                }
+                *guard != beat.guard || (behind && now.saturating_duration_since(since) > ANSWER_TIMEOUT)
             }
         };
         if greet {

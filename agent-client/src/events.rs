@@ -9,10 +9,12 @@
 //! # }
 //! ```
 
-use std::fmt;
+use std::{fmt, sync::Mutex};
 
 use sealbus_envelope::{keys::KeyId, label::Label, name::Name, reason::Reason};
 use tokio::sync::broadcast;
+
+use crate::sync;
 
 /// How many events wait for a slow listener before the oldest are lost to it.
 const CAPACITY: usize = 1024;
@@ -145,17 +147,24 @@ impl fmt::Display for Event {
 }
 
 /// Sends events to whoever listens; nobody listening is fine.
-#[derive(Debug, Clone)]
-pub(crate) struct EventSender(broadcast::Sender<Event>);
+#[derive(Debug)]
+pub(crate) struct EventSender(Mutex<Option<broadcast::Sender<Event>>>);
 
 impl EventSender {
     pub(crate) fn new() -> Self {
-        Self(broadcast::channel(CAPACITY).0)
+        Self(Mutex::new(Some(broadcast::channel(CAPACITY).0)))
+    }
+
+    /// Ends the events of every listener.
+    pub(crate) fn close(&self) {
+        *sync::lock(&self.0) = None;
     }
 
     pub(crate) fn send(&self, event: Event) {
         tracing::debug!(%event, "event");
-        let _nobody_listens = self.0.send(event);
+        if let Some(sender) = &*sync::lock(&self.0) {
+            let _nobody_listens = sender.send(event);
+        }
     }
 
     pub(crate) fn refused(&self, reason: Reason, subject: &str) {
@@ -163,7 +172,11 @@ impl EventSender {
     }
 
     pub(crate) fn listen(&self) -> Events {
-        Events { receiver: self.0.subscribe(), lost: 0 }
+        let receiver = match &*sync::lock(&self.0) {
+            Some(sender) => sender.subscribe(),
+            None => broadcast::channel(1).1,
+        };
+        Events { receiver, lost: 0 }
     }
 }
 
@@ -176,7 +189,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event; `None` when the client is gone.
+    /// The next event; `None` when the client is closed.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             match self.receiver.recv().await {

@@ -128,6 +128,10 @@ impl Inlet {
             Ok(decoded) => (decoded.claimed().session, decoded.claimed().key),
             Err(refused) => return self.refuse(&raw, refused),
         };
+        // What this session published itself comes back if it reads the same rule; nobody seals to itself.
+        if session == self.shared.session.id() {
+            return;
+        }
         if self.parked.contains_key(&key) {
             self.retry_key(key, out);
         }

@@ -88,6 +88,8 @@ pub(crate) enum Signal {
     Again(Box<Outgoing>),
     /// Answer when all is sent.
     Flush(oneshot::Sender<()>),
+    /// The session is over.
+    Stop,
 }
 
 /// The task.
@@ -119,14 +121,17 @@ impl Outbox {
         }
     }
 
-    /// Runs until every sender of messages is gone.
+    /// Runs until it is told to stop: it holds what it is told through, so nothing else would end it.
     pub(crate) async fn run(mut self) {
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                Some(signal) = self.signals.recv() => self.on_signal(signal),
+                Some(signal) = self.signals.recv() => match signal {
+                    Signal::Stop => return,
+                    signal => self.on_signal(signal),
+                },
                 Some(message) = self.queue.recv() => self.accept(message),
                 _ = tick.tick() => self.expire(),
                 else => return,
@@ -165,6 +170,7 @@ impl Outbox {
                 }
             }
             Signal::Flush(done) => self.flushing.push(done),
+            Signal::Stop => {}
         }
     }
 

@@ -59,7 +59,8 @@ impl Subscribe {
     }
 }
 
-/// Messages as they come: a [`Stream`], or call [`next`](Self::next). Ends when the client is closed or the
+/// Messages as they come: a [`Stream`], or call [`next`](Self::next). What this session published itself is
+/// not among them. Ends when the client is closed or the
 /// server takes the permission away (an event tells). Dropping it ends the subscription.
 ///
 /// Buffered: as many messages as [`ConnectOptions::buffer`](crate::ConnectOptions::buffer) says. While that
