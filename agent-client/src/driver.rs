@@ -95,6 +95,8 @@ pub(crate) struct Driver {
     guard_time: Millis,
     /// The highest lease epoch of a known guard.
     epoch: u64,
+    /// The guard epoch that last welcomed us.
+    welcomed_by: Option<GuardEpoch>,
     /// Since when heartbeats name a newer policy or status than ours.
     behind: Option<Instant>,
     readings: HashMap<u32, Declared>,
@@ -122,6 +124,7 @@ impl Driver {
             last_beat: now,
             guard_time: Millis::default(),
             epoch: 0,
+            welcomed_by: None,
             behind: None,
             readings: HashMap::new(),
             groups: HashMap::new(),

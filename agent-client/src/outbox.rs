@@ -34,7 +34,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many bytes are sealed before they are signed and sent.
 const MAX_BATCH_BYTES: usize = 2 << 20;
-/// How often a confirmed message is sealed again after its key went stale under it.
+/// How often a confirmed message is sent that is denied for a reason that passes, such as a stale key.
 const MAX_ATTEMPTS: u8 = 3;
 
 /// A message on its way out.
@@ -84,8 +84,8 @@ pub(crate) enum Signal {
     Failed(Slot, Reason),
     /// The guard knows the session again.
     Resume,
-    /// Seal this again: its key went stale.
-    Again(Box<Outgoing>),
+    /// Seal this again: it was denied for a reason that passes.
+    Again(Box<Outgoing>, Reason),
     /// Answer when all is sent.
     Flush(oneshot::Sender<()>),
     /// The session is over.
@@ -161,10 +161,10 @@ impl Outbox {
                 let slots: Vec<_> = self.held.keys().cloned().collect();
                 slots.iter().for_each(|slot| self.release(slot));
             }
-            Signal::Again(mut message) => {
+            Signal::Again(mut message, reason) => {
                 message.attempts += 1;
                 if message.attempts >= MAX_ATTEMPTS {
-                    message.fail(&self.shared, ErrorKind::Denied, Reason::StaleKey);
+                    message.fail(&self.shared, ErrorKind::Denied, reason);
                 } else {
                     self.accept(*message);
                 }

@@ -204,7 +204,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`send`](Self::send); [`ErrorKind::Denied`] with the reason; [`ErrorKind::Timeout`] if there is no
-    /// verdict within 15 seconds, and then it is unknown whether it was admitted.
+    /// verdict within 15 seconds or the guard restarts meanwhile, and then it is unknown whether it was
+    /// admitted.
     pub async fn send_confirmed(&self, publish: Publish) -> Result<Receipt> {
         let prepared = self.prepare(publish, false)?;
         self.confirmed(prepared, None).await

@@ -72,7 +72,11 @@ impl Client {
             tokio::pin!(reply);
             tokio::select! {
                 biased;
-                reply = &mut reply => reply.map_err(|_| Error::closed()),
+                reply = &mut reply => match reply {
+                    Ok(reply) => Ok(reply),
+                    // Nobody answers what was not admitted: the verdict says why.
+                    Err(_) => confirmed.await.and_then(|_| Err(Error::closed())),
+                },
                 verdict = &mut confirmed => {
                     verdict?;
                     reply.await.map_err(|_| Error::closed())

@@ -1,7 +1,10 @@
 //! What comes into the session's box. The broker lets only the guard write there, but a hostile server can
 //! too: whatever matters in it is signed by whom it concerns, and checked here.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sealbus_envelope::{
     control::{
@@ -24,7 +27,7 @@ use crate::{
     error::{Error, ErrorKind},
     events::{Event, RekeyReason},
     inlet::Raw,
-    outbox::Signal,
+    outbox::{Outgoing, Signal},
     policy_view::View,
     publish::Receipt,
     sealing::Slot,
@@ -32,6 +35,8 @@ use crate::{
     sync,
 };
 
+/// How long after a denial for want of a responder the request is sent again, the first time.
+const RESPONDER_DELAY: Duration = Duration::from_millis(100);
 /// How many grants go in one message.
 const GRANTS_A_MESSAGE: usize = 64;
 
@@ -106,7 +111,11 @@ impl Driver {
                 shared.set_link(Link::WrongGuard(Reason::WrongRole));
                 return Err(Refused::new(Reason::WrongRole, "heartbeat"));
             }
-            self.phase = Phase::Welcomed { guard: *guard };
+            let guard = *guard;
+            self.phase = Phase::Welcomed { guard };
+            if self.welcomed_by.replace(guard).is_some_and(|last| last != guard) {
+                self.give_up_verdicts();
+            }
         }
         sync::set(&shared.view, Some(Arc::clone(&view)));
         if let Some(previous) = previous {
@@ -128,6 +137,22 @@ impl Driver {
         }
         shared.bump();
         Ok(())
+    }
+
+    /// Another guard will not answer what was sent to the one before. To send it again would be to publish it
+    /// twice if that one did admit it, so the agent decides.
+    fn give_up_verdicts(&self) {
+        let unanswered = std::mem::take(&mut *sync::lock(&self.shared.verdicts));
+        for message in unanswered.into_values() {
+            let detail = format!(
+                "`{}`: the guard restarted before it answered; it may have admitted it",
+                message.subject
+            );
+            if let Some(confirm) = message.confirm {
+                let _gave_up =
+                    confirm.send(Err(Error::with_reason(ErrorKind::Timeout, Reason::Timeout, detail)));
+            }
+        }
     }
 
     async fn on_readers(&mut self, message: Readers) -> Result<(), Refused> {
@@ -279,21 +304,36 @@ impl Driver {
     fn deny(&self, digest: &[u8; 32], reason: Reason, what: &str) {
         let Some(mut message) = sync::lock(&self.shared.verdicts).remove(digest) else { return };
         message.reply = sync::lock(&self.shared.replies).remove(digest);
-        if matches!(reason, Reason::StaleKey | Reason::UnknownKey | Reason::UnknownSession | Reason::OldEpoch)
-        {
-            if matches!(reason, Reason::StaleKey | Reason::UnknownKey) {
+        match reason {
+            Reason::StaleKey | Reason::UnknownKey => {
                 let mut sender_keys = sync::lock(&self.shared.sender_keys);
-                let current = sender_keys.live_slots().into_iter().find(|(slot, _)| *slot == message.slot);
-                if let Some((_, key)) = current {
+                let live = sender_keys.live_slots().into_iter().find(|(slot, _)| *slot == message.slot);
+                if let Some((_, key)) = live {
                     sender_keys.retire(key);
                 }
+                drop(sender_keys);
+                return self.shared.signal(Signal::Again(Box::new(message), reason));
             }
-            return self.shared.signal(Signal::Again(Box::new(message)));
+            Reason::UnknownSession | Reason::OldEpoch => {
+                return self.shared.signal(Signal::Again(Box::new(message), reason));
+            }
+            // A responder that has just begun to serve may not have its key yet.
+            Reason::NoResponder => return self.again_later(message, reason),
+            _ => {}
         }
         if let Some(confirm) = message.confirm {
             let detail = format!("`{}`: {what}: {}", message.subject, reason.meaning());
             let _gave_up = confirm.send(Err(Error::with_reason(ErrorKind::Denied, reason, detail)));
         }
+    }
+
+    fn again_later(&self, message: Outgoing, reason: Reason) {
+        let shared = Arc::clone(&self.shared);
+        let delay = RESPONDER_DELAY * u32::from(message.attempts + 1);
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            shared.signal(Signal::Again(Box::new(message), reason));
+        });
     }
 
     fn on_denied(&mut self, denied: DeniedNotice) {
