@@ -56,6 +56,18 @@ impl Denials {
         None
     }
 
+    /// How many kinds were seen of late.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Whether none was.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
     /// What was counted and not reported, once a second; forgets the kinds that have become quiet.
     pub fn flush(&mut self, now: Millis) -> Vec<(Denial, u64)> {
         let counted = self.windows.values_mut().filter_map(|window| window.counted.take()).collect();

@@ -208,6 +208,7 @@ impl Roster {
         if let Some(session) = self.sessions.get_mut(&id) {
             sending.next = sending.next.max(self.marks.take(&(id, key)).unwrap_or(0));
             self.senders.entry(sending.rule.clone()).or_default().insert((id, key));
+            session.epochs.entry(sending.purpose()).or_default().push((sending.epoch, key));
             session.keys.insert(key, sending);
         }
     }
@@ -216,6 +217,12 @@ impl Roster {
     pub fn remove_key(&mut self, id: SessionId, key: KeyId, mark_until: Millis) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(sending) = session.keys.remove(&key) else { return };
+        if let Some(epochs) = session.epochs.get_mut(&sending.purpose()) {
+            epochs.retain(|&(_, other)| other != key);
+            if epochs.is_empty() {
+                session.epochs.remove(&sending.purpose());
+            }
+        }
         self.marks.leave((id, key), sending.next, session.agent(), mark_until);
         drop_from(&mut self.senders, &sending.rule, &(id, key));
         for reader in &sending.granted {
@@ -232,6 +239,15 @@ impl Roster {
     #[must_use]
     pub fn key(&self, (id, key): OwnedKey) -> Option<&SendingKey> {
         self.sessions.get(&id)?.keys.get(&key)
+    }
+
+    /// Whether its session has a newer key in use for the same.
+    #[must_use]
+    pub fn is_superseded(&self, (id, key): OwnedKey) -> bool {
+        let newer = |session: &LiveSession, key: &SendingKey| {
+            session.epochs_of(key).iter().any(|(epoch, _)| *epoch > key.epoch)
+        };
+        self.get(id).is_some_and(|session| session.keys.get(&key).is_some_and(|key| newer(session, key)))
     }
 
     /// This sequence number and all below it are used up.
@@ -264,8 +280,11 @@ impl Roster {
     #[must_use]
     pub fn weight(&self) -> usize {
         let sets = |sets: &HashMap<Name, HashSet<SessionId>>| sets.values().map(HashSet::len).sum::<usize>();
-        let of_sessions: usize =
-            self.sessions.values().map(|session| session.readings.len() + session.keys.len()).sum();
+        let of_sessions: usize = self
+            .sessions
+            .values()
+            .map(|session| session.readings.len() + session.keys.len() + session.epochs.len())
+            .sum();
         of_sessions
             + self.marks.len()
             + self.reader_keys.len()

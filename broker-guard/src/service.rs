@@ -363,8 +363,9 @@ impl Guard {
         self.heard.read += u64::try_from(turn.len()).unwrap_or(0);
         for message in &turn {
             self.desk.control(message, now());
+            // Each by itself: one message may bring about megabytes.
+            self.carry_out().await;
         }
-        self.carry_out().await;
     }
 
     /// Publishes what the desk wants published.

@@ -40,6 +40,8 @@ mod relay;
 /// because of it, besides the work that each verb is ([`work`]). Generous: a sender with 4,096 readers opens
 /// ten keys at once.
 pub const CONTROL_RATE: Rate = Rate { per_second: 4_000, burst: 200_000 };
+/// What one message may cause at most, in the same units: all of it is in memory at once.
+const AT_ONCE: u64 = 16_384;
 /// A reader that leaves of its own accord makes senders rotate a key at most once in this time: else one that
 /// comes and goes would have every sender seal to every reader once a second.
 const ROTATE_EVERY_MS: u64 = 10_000;
@@ -190,7 +192,7 @@ impl Sessions {
             return Err(Refused::new(Reason::RateLimited, "control"));
         }
         let before = effects.cost();
-        self.spend_until = before.saturating_add(allowance);
+        self.spend_until = before.saturating_add(allowance.min(AT_ONCE));
         let outcome = self.dispatch(subject, payload, seen, now, effects);
         let caused = effects.cost().saturating_sub(before);
         self.control.of(&agent).spend(work(subject.verb, payload).saturating_add(caused), now);
@@ -435,7 +437,7 @@ impl Sessions {
     /// Keys that somebody holds who reads them no longer, though it might.
     fn rotate_in_time(&mut self, keys: Vec<OwnedKey>, now: Millis) {
         for key in keys {
-            if let Some(sending) = self.roster.key(key) {
+            if let Some(sending) = self.roster.key(key).filter(|_| !self.roster.is_superseded(key)) {
                 let at = now.max(sending.opened.plus(ROTATE_EVERY_MS));
                 self.due.entry(key).or_insert(Due { reason: Reason::StaleKey, at });
             }
@@ -449,10 +451,13 @@ impl Sessions {
         self.roster.expire_marks(now);
         for (owned, due) in std::mem::take(&mut self.due) {
             let (id, key) = owned;
-            // The sender may have rotated it meanwhile, or left.
+            // The sender may have left, or rotated it meanwhile.
             let Some(session) = self.roster.get(id).filter(|session| session.keys.contains_key(&key)) else {
                 continue;
             };
+            if self.roster.is_superseded(owned) {
+                continue;
+            }
             if due.at > now {
                 self.due.insert(owned, due);
             } else {

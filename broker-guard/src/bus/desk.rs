@@ -129,6 +129,17 @@ impl Desk {
         &self.sessions
     }
 
+    /// How many things are held that agents can make the guard hold: sessions and all that is theirs, limits in
+    /// use, open requests, denials and offences counted. It is bounded for each agent, and when all have left
+    /// and a while has passed it is zero.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let roster = self.sessions.roster();
+        let core = roster.len() + roster.weight() + self.sessions.pending();
+        let checks = self.checker.limits_in_use() + self.checker.open_requests();
+        core + checks + self.denials.len() + self.tallies.len()
+    }
+
     /// To await durability of what was logged.
     #[must_use]
     pub fn sync_handle(&self) -> SyncHandle {

@@ -75,6 +75,24 @@ impl Outgoing {
         Self { subject: wire.event(event.kind.token()), admission: None, payload: payload.into() }
     }
 
+    /// The subject it goes to.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The proof of admission, if it is an envelope.
+    #[must_use]
+    pub fn admission(&self) -> Option<&str> {
+        self.admission.as_deref()
+    }
+
+    /// What it says.
+    #[must_use]
+    pub const fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
     /// Hands the message to the connection; waits while its buffer is full, so that a slow server slows the
     /// guard instead of filling its memory.
     ///

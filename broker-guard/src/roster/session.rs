@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sealbus_envelope::{
-    control::{LiveKey, ReaderRecord},
+    control::{self, LiveKey, ReaderRecord},
     hash::Hash,
     identity::{Credential, SessionCertificate, SessionId},
     keys::{KeyId, ReaderKey},
@@ -18,8 +18,8 @@ use crate::policy::decide::Principal;
 
 /// The most readings one session declares: a bound on what a hostile agent makes the guard remember.
 pub const MAX_READINGS: usize = 256;
-/// The most sender keys one session has in use.
-pub const MAX_KEYS: usize = 1024;
+/// The most sender keys one session has in use: as many as a statement names.
+pub const MAX_KEYS: usize = control::MAX_LIVE_KEYS;
 /// The most sessions of one agent: at one more the oldest gives way.
 pub const MAX_SESSIONS: usize = 64;
 /// The most sender keys of one agent that are in use, or remembered until nothing sealed with them is fresh.
@@ -44,7 +44,12 @@ pub struct LiveSession {
     pub readings: HashMap<u32, Reading>,
     /// The keys it seals with.
     pub keys: HashMap<KeyId, SendingKey>,
+    /// The same by what they are for, with their epochs: few each.
+    pub(super) epochs: HashMap<KeyUse, Vec<(u32, KeyId)>>,
 }
+
+/// What a sender key is for, whatever its epoch: rule, label, and for replies the asker.
+pub type KeyUse = (Name, Label, Option<SessionId>);
 
 /// A declared reading.
 #[derive(Debug, Clone)]
@@ -94,6 +99,12 @@ impl SendingKey {
         }
     }
 
+    /// What it is for.
+    #[must_use]
+    pub fn purpose(&self) -> KeyUse {
+        (self.rule.clone(), self.label, self.asker)
+    }
+
     /// Who was handed it.
     #[must_use]
     pub const fn granted(&self) -> &HashSet<SessionId> {
@@ -119,7 +130,14 @@ impl LiveSession {
             previous_reader_key: None,
             readings: HashMap::new(),
             keys: HashMap::new(),
+            epochs: HashMap::new(),
         }
+    }
+
+    /// The keys in use for what `key` is for, with their epochs.
+    #[must_use]
+    pub fn epochs_of(&self, key: &SendingKey) -> &[(u32, KeyId)] {
+        self.epochs.get(&key.purpose()).map_or(&[], Vec::as_slice)
     }
 
     /// The agent, as subjects name it.

@@ -98,19 +98,13 @@ impl Sessions {
         }
         let (key_id, key) = (key.key, SendingKey::new(key, now));
         self.check_right(&session.principal, &key)?;
-        let same =
-            |old: &&SendingKey| old.rule == key.rule && old.label == key.label && old.asker == key.asker;
-        let newer = session.keys.values().filter(same).filter(|old| old.epoch > key.epoch).count();
+        let in_use = session.epochs_of(&key);
+        let newer = in_use.iter().filter(|(epoch, _)| *epoch > key.epoch).count();
         if newer >= EPOCHS_IN_USE {
             return Err(Refused::new(Reason::StaleKey, "sender key"));
         }
         // What this one ends must not count against it.
-        let mut older: Vec<(u32, KeyId)> = session
-            .keys
-            .iter()
-            .filter(|(_, old)| same(old) && old.epoch <= key.epoch)
-            .map(|(&id, old)| (old.epoch, id))
-            .collect();
+        let mut older: Vec<_> = in_use.iter().copied().filter(|(epoch, _)| *epoch <= key.epoch).collect();
         older.sort();
         older.truncate((older.len() + newer + 1).saturating_sub(EPOCHS_IN_USE));
         if session.keys.len() - older.len() >= MAX_KEYS {
@@ -198,14 +192,12 @@ impl Sessions {
     /// Whether the policy lets this session have this key.
     pub(super) fn may_hold(&self, reader: &LiveSession, key: &SendingKey) -> bool {
         let policy = &self.in_force.policy;
-        let subscribed = reader.reads(&key.rule) || key.asker == Some(reader.id());
-        subscribed
-            && key.asker.is_none_or(|asker| asker == reader.id())
-            && policy.may_receive(&reader.principal, key.rule.as_str(), key.label).is_ok()
-            && (key.asker.is_some()
-                || policy
-                    .rule(key.rule.as_str())
-                    .is_some_and(|rule| rule.subscribers.names(&reader.principal)))
+        let who = &reader.principal;
+        let Ok(rule) = policy.may_receive(who, key.rule.as_str(), key.label) else { return false };
+        match key.asker {
+            Some(asker) => asker == reader.id() && rule.publishers.names(who),
+            None => rule.subscribers.names(who) && reader.reads(&key.rule),
+        }
     }
 
     /// Checks grants and hands each to its reader. One whose reader has left meanwhile does not keep the
