@@ -367,12 +367,8 @@ impl Simulation {
                 let did = self.control(*who, verb::OPEN, message);
                 let told: Vec<Readers> = did.told(&self.agents[*who], kind::READERS);
                 let taken = told.first().is_some_and(|readers| readers.refused.is_none());
-                if taken {
-                    &mut self.keys
-                } else {
-                    &mut self.refused
-                }
-                [*who].push(key);
+                let keys = if taken { &mut self.keys } else { &mut self.refused };
+                keys[*who].push(key);
             }
             Step::Grant { who, key, readers } => {
                 let Some(key) = pick(&self.keys[*who], *key) else { return };
