@@ -60,7 +60,8 @@ fn what_the_signed_header_contradicts_is_evidence() {
 
 #[test]
 fn what_the_policy_forbids_is_denied_with_its_reason() {
-    let cases: [(Reason, fn(&mut Say)); 8] = [
+    type Change = fn(&mut Say);
+    let cases: [(Reason, Change); 8] = [
         (Reason::UnknownRule, |say| say.fields.rule = name("none")),
         (Reason::NotPublisher, |say| say.fields.rule = name("ask")),
         (Reason::LabelUnknown, |say| say.fields.label = label(7, 0, 0)),
