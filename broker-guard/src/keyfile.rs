@@ -160,6 +160,17 @@ pub fn create_secret(path: &Path, text: &str) -> Result<(), KeyFileError> {
     sync_parent(path)
 }
 
+/// Replaces a secret file by a new one of mode 0600: readers see the old one or the new one, whole. For
+/// files in which only what surrounds the key changes; keys themselves are made with [`create_secret`].
+///
+/// # Errors
+/// [`KeyFileError::Io`].
+pub fn replace_secret(path: &Path, text: &str) -> Result<(), KeyFileError> {
+    let staged = Staged::write(path, text.as_bytes(), 0o600)?;
+    fs::rename(&staged.0, path).map_err(KeyFileError::io("write", path))?;
+    sync_parent(path)
+}
+
 /// Writes a file that holds no secret so that readers see the old one or the new one, whole.
 ///
 /// # Errors

@@ -115,6 +115,17 @@ fn agents_are_added_listed_shown_and_revoked() {
     let renewed = with(&["agent", "renew-status"]);
     assert_eq!((&renewed["status_version"], &renewed["revoked"]), (&3.into(), &1.into()));
     assert_eq!(with(&["agent", "show", "intern"])["state"], "valid");
+
+    let before = with(&["agent", "show", "intern"]);
+    with(&["agent", "renew", "intern", "--days", "30"]);
+    let after = with(&["agent", "show", "intern"]);
+    assert_eq!((&after["identity"], &after["reach"]), (&before["identity"], &before["reach"]));
+    assert!(after["expires"].as_str() > before["expires"].as_str());
+    with(&["agent", "renew", "guard", "--days", "400"]);
+    let swapped = ["agent", "renew", "intern", "--creds", "bus/agents/oncall.creds", "-c", "bus"];
+    assert!(place.see(&swapped).contains("exit code 64"), "the file of another agent");
+    assert!(place.see(&["agent", "renew", "alice", "-c", "bus"]).contains("exit code 3"), "revoked");
+
     let list = place.run(&["agent", "list", "-c", "bus", "--json"]);
     let names: Vec<String> = text(&list.stdout)
         .lines()

@@ -2,6 +2,7 @@
 
 pub(super) mod add;
 mod list;
+mod renew;
 mod renew_status;
 mod revoke;
 mod show;
@@ -16,6 +17,7 @@ pub(crate) enum Command {
     Add(add::Args),
     List(list::Args),
     Show(show::Args),
+    Renew(renew::Args),
     Revoke(revoke::Args),
     RenewStatus(renew_status::Args),
 }
@@ -25,6 +27,7 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
         Command::Add(args) => add::run(args, output),
         Command::List(args) => list::run(args, output),
         Command::Show(args) => show::run(args, output),
+        Command::Renew(args) => renew::run(args, output),
         Command::Revoke(args) => revoke::run(args, output),
         Command::RenewStatus(args) => renew_status::run(args, output),
     }

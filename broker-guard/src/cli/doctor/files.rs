@@ -54,7 +54,7 @@ fn guard_keys(dir: &BusDir, chart: &mut Chart<'_>) -> Result<Option<GuardKeys>, 
                 "guard's keys and credential",
                 until,
                 CREDENTIAL_SOON,
-                "have the issuer sign a new one",
+                "sign it again: `sealbus agent renew guard --days 365`",
             )?;
             Ok(Some(keys))
         }
