@@ -1,7 +1,7 @@
 //! The guard as it runs: wires the rooms together and owns the loop.
 //!
-//! Start in order, each step failing with what to do about it: keys, store, policy and status, audit log,
-//! connections, the servers' fitness, the callout in force; only then are envelopes read. Stop in the reverse order: what was received is finished, then
+//! Start in order, each step failing with what to do about it: keys, store, policy and status, connections,
+//! the servers' fitness, audit log, the callout in force; only then are envelopes read. Stop in the reverse order: what was received is finished, then
 //! the log is closed.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -146,6 +146,14 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         .await
         .map_err(|source| ServiceError::Http { address: config.http_listen, source })?;
 
+    let link = link::connect(&config, &keys.guard, "for envelopes").await?;
+    let logins = link::connect(&config, &keys.guard, "for logins").await?;
+    let system = link::connect(&config, &keys.system, "to the system account").await?;
+    let admin = Admin::new(system.client.clone(), config.nats.account.clone());
+    let needs = Needs { max_payload: MAX_ENVELOPE + ADMISSION_RESERVE };
+    fitness::check_servers(&link.client, &admin, needs).await?;
+
+    // Only now: a guard that cannot reach its servers has not started, and the log must not say so.
     let epoch = store.next_epoch()?;
     let mut options = Options::new(&log_name(&config));
     options.min_epoch = epoch;
@@ -159,13 +167,6 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         }),
     )?;
     let guard = GuardEpoch { epoch: audit.epoch(), challenge: challenge(&mut UnwrapErr(getrandom::SysRng)) };
-
-    let link = link::connect(&config, &keys.guard, "for envelopes").await?;
-    let logins = link::connect(&config, &keys.guard, "for logins").await?;
-    let system = link::connect(&config, &keys.system, "to the system account").await?;
-    let admin = Admin::new(system.client.clone(), config.nats.account.clone());
-    let needs = Needs { max_payload: MAX_ENVELOPE + ADMISSION_RESERVE };
-    fitness::check_servers(&link.client, &admin, needs).await?;
 
     let wire = config.subjects();
     let bars = Arc::new(Bars::load(&store)?);

@@ -219,8 +219,12 @@ impl Sessions {
             .roster
             .by_token(subject.session)
             .filter(|session| session.agent().as_str() == subject.agent)
-            .ok_or(Refused::new(Reason::UnknownSession, "control subject"))?
-            .id();
+            .map(LiveSession::id);
+        if session.is_none() && subject.verb == verb::BYE {
+            // The server told of the broken connection first: what it asks for is done.
+            return Ok(());
+        }
+        let session = session.ok_or(Refused::new(Reason::UnknownSession, "control subject"))?;
         match subject.verb {
             verb::READER => self.reader_key(session, &control::decode(payload)?, now, effects),
             verb::SUBSCRIBE => self.subscribe(session, control::decode(payload)?, now, effects),
