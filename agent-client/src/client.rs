@@ -1,6 +1,9 @@
 //! The client: one session on the bus, cheap to clone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sealbus_envelope::{
     identity::SessionId,
@@ -164,6 +167,15 @@ impl Client {
     #[must_use]
     pub fn show_label(&self, label: Label) -> String {
         sync::get(&self.shared.view).map_or_else(|| format!("{label:?}"), |view| view.tables.show(label))
+    }
+
+    /// Messages that came over the connection and were not taken out of its buffers: waiting, or dropped. If
+    /// it stays above zero while nothing comes, that many were dropped; the connection's own events of
+    /// dropping can be lost when there are many.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        let came = self.shared.nats.statistics().in_messages.load(Ordering::Relaxed);
+        came.saturating_sub(self.shared.taken.load(Ordering::Relaxed))
     }
 
     /// Replaces the sender keys of one rule, or all: what is published from when the new key is open cannot

@@ -199,6 +199,10 @@ impl Inlet {
                     out.push(message);
                 }
                 Err(refused) if is_missing(&refused) => {
+                    // Asked again now and then: question or answer may have been lost on a restart.
+                    if let Ok(decoded) = Decoded::decode(&raw.bytes) {
+                        self.shared.tell(Command::Want(decoded.claimed().session, key));
+                    }
                     waiting.push_front((raw, since));
                     self.parked.insert(key, waiting);
                     return;

@@ -143,3 +143,22 @@ async fn when_a_reader_leaves_the_key_is_replaced() {
     event(&mut events, "a new key", rekeyed).await;
     ann.publish_confirmed("news.a", "y").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_stays_in_the_connection_that_nobody_reads() {
+    let bus = bus().await;
+    let (ann, bob) = (join(&bus, "ann", "writer").await, join(&bus, "bob", "reader").await);
+    let mut news = bob.subscribe("news.>").await.unwrap();
+    for n in 0u32..100 {
+        ann.publish("news.a", n.to_be_bytes()).await.unwrap();
+    }
+    for _ in 0..100 {
+        next(&mut news).await;
+    }
+    let empty = async {
+        while bob.backlog() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("an empty connection", empty).await;
+}

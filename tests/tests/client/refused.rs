@@ -76,7 +76,7 @@ async fn strangers_are_refused_at_once_and_an_absent_guard_is_told_apart() {
 async fn without_a_server_nothing_can_be_reached() {
     let mut bus = TestBus::prepare(POLICY, ServerSpec::default()).await;
     let ann = bus.agent("ann", "writer");
-    bus.server().process().kill().await;
+    bus.server().process().kill().await.unwrap();
     let error = soon("a refusal", Client::connect(ann)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
 }
