@@ -23,7 +23,7 @@ use sealbus_guard::{
     policy::{self, bundle::ServiceKeys, source::PolicySource},
     service::{self, ServiceError},
 };
-use tokio::task::JoinHandle;
+use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{ServerSpec, TestServer};
@@ -47,6 +47,8 @@ pub struct TestBus {
 }
 
 struct RunningGuard {
+    /// Its own, so that all its tasks can end at once.
+    runtime: Option<Runtime>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), ServiceError>>,
     metrics: Metrics,
@@ -166,6 +168,20 @@ impl TestBus {
         self.write_status();
     }
 
+    /// Signs the next status statement, good for `time` from now, and puts it where the guard looks.
+    pub fn status_valid_for(&mut self, time: Duration) {
+        self.status.version += 1;
+        self.status.issued = clock::now();
+        self.status.valid_until = clock::now().plus(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.write_status();
+    }
+
+    /// When the status statement in the guard's file is over.
+    #[must_use]
+    pub const fn status_valid_until(&self) -> Millis {
+        self.status.valid_until
+    }
+
     /// Starts the guard; waits until it reads envelopes.
     ///
     /// # Panics
@@ -180,11 +196,19 @@ impl TestBus {
     /// The guard's own.
     pub async fn try_start_guard(&mut self) -> Result<(), ServiceError> {
         let stop = CancellationToken::new();
-        let running = service::start(self.config.clone()).await?;
+        let runtime = runtime();
+        let starting = runtime.spawn(service::start(self.config.clone())).await;
+        let running = match starting.expect("the guard does not panic") {
+            Ok(running) => running,
+            Err(error) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let metrics = running.metrics();
         let http = running.http_address().expect("the guard listens");
-        let task = tokio::spawn(running.run(stop.clone()));
-        self.guard = Some(RunningGuard { stop, task, metrics, http });
+        let task = runtime.spawn(running.run(stop.clone()));
+        self.guard = Some(RunningGuard { runtime: Some(runtime), stop, task, metrics, http });
         Ok(())
     }
 
@@ -193,18 +217,22 @@ impl TestBus {
     /// # Panics
     /// If it ends with an error.
     pub async fn stop_guard(&mut self) {
-        if let Some(guard) = self.guard.take() {
+        if let Some(mut guard) = self.guard.take() {
             guard.stop.cancel();
-            guard.task.await.expect("the guard does not panic").expect("the guard stops in order");
+            (&mut guard.task).await.expect("the guard does not panic").expect("the guard stops in order");
         }
     }
 
-    /// Stops the guard as a crash would: between two awaits, nothing finished.
+    /// Stops the guard as a crash would: every task of it ends between two awaits, nothing finished.
+    ///
+    /// # Panics
+    /// If it has no runtime of its own, which every guard has.
     pub async fn kill_guard(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            guard.task.abort();
-            let _ = guard.task.await;
-        }
+        let Some(mut guard) = self.guard.take() else { return };
+        let runtime = guard.runtime.take().expect("a running guard");
+        // Waits for what is being written this moment, as a disk would; the next guard needs the store's lock.
+        let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)));
+        ended.await.expect("the runtime ends");
     }
 
     /// The guard's metrics.
@@ -313,12 +341,17 @@ impl TestBus {
     }
 }
 
-impl Drop for TestBus {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
-        if let Some(guard) = &self.guard {
-            guard.task.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().expect("a runtime for the guard")
 }
 
 /// Waits for `future` at most half a minute: far longer than anything here takes, even on a busy machine.
