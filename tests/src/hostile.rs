@@ -10,4 +10,5 @@ pub mod forge;
 pub mod hand;
 pub mod honest;
 pub mod papers;
+pub mod server;
 pub mod watch;

@@ -10,8 +10,9 @@ use sealbus_envelope::{
 };
 
 use super::{
-    hand::{Hand, Key},
+    hand::Hand,
     honest::{Honest, Outcome},
+    papers::Key,
     watch::Watch,
 };
 use crate::{
@@ -47,6 +48,7 @@ pattern     = "honest.>"
 publishers  = ["honest"]
 subscribers = ["honest"]
 labels      = { level = "low" }
+rate        = { per_second = 10000, burst = 20000 }
 
 [rules.barrier]
 pattern     = "barrier"
@@ -61,6 +63,7 @@ subscribers = ["canary"]
 labels      = { level = { min = "low", max = "high" }, allowed = ["red"], integrity = { min = "untrusted", max = "trusted" } }
 default     = { level = "low", integrity = "untrusted" }
 max_bytes   = 262144
+rate        = { per_second = 2000, burst = 5000 }
 
 [rules.notes]
 pattern     = "notes.>"
@@ -90,6 +93,14 @@ labels      = { level = "low" }
 
 [rules.ask]
 pattern     = "ask.it"
+publishers  = ["mob"]
+subscribers = ["vault"]
+kind        = "request"
+deadline    = "60s"
+labels      = { level = "low" }
+
+[rules.brief]
+pattern     = "brief.it"
 publishers  = ["mob"]
 subscribers = ["vault"]
 kind        = "request"

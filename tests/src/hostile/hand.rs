@@ -7,51 +7,24 @@ use bytes::Bytes;
 use sealbus_client::credentials::Credentials;
 use sealbus_envelope::{
     control::{
-        self, Grants, GuardEpoch, Heartbeat, Hello, LiveKey, Open, ReaderRecord, Readers, Subscribe,
-        Subscribed, Welcome, kind, verb,
+        self, Grants, GuardEpoch, Heartbeat, Hello, Open, ReaderRecord, Readers, Subscribe, Subscribed,
+        Welcome, kind, verb,
     },
     identity::{SessionCertificate, SessionId},
-    keys::{self, KeyScope, ReaderKey, SenderKey},
+    keys::{self, ReaderKey},
     label::Label,
     name::AgentToken,
     reason::Reason,
-    subject::{Partition, Pattern, Subject, WireSubjects},
-    wire::{self, Content, EnvelopeId, Flags, HeaderFields},
+    subject::{Partition, Pattern, WireSubjects},
+    wire::HeaderFields,
 };
-use sealbus_guard::clock;
 use serde::Serialize;
 
-use super::papers::{Papers, rng};
+use super::papers::{Key, Papers, rng};
 use crate::{
     bus::{name, soon},
     raw::{RawClient, RawMessage, Refusal},
 };
-
-/// A sender key in use.
-pub struct Key {
-    /// The key.
-    pub sender: SenderKey,
-    /// The sequence number of the next honest envelope.
-    pub next: u64,
-    /// For replies: who asked.
-    pub asker: Option<SessionId>,
-}
-
-impl Key {
-    /// As a statement names it.
-    #[must_use]
-    pub fn live(&self) -> LiveKey {
-        let scope = self.sender.scope();
-        LiveKey {
-            key: self.sender.id(),
-            rule: scope.rule.clone(),
-            label: scope.label,
-            epoch: scope.epoch,
-            next: self.next,
-            asker: self.asker,
-        }
-    }
-}
 
 /// A session that is logged in.
 pub struct Hand {
@@ -119,9 +92,14 @@ impl Hand {
         }
     }
 
-    /// The next heartbeat.
+    /// The next heartbeat, of those that are still to come.
+    ///
+    /// # Panics
+    /// If the connection ended, or what comes is no heartbeat.
     pub async fn heartbeat(&mut self) -> Heartbeat {
         let subject = self.wire.heartbeat(Partition::of(self.papers.token()));
+        self.kept.extend(self.raw.arrived().await.expect("a live connection"));
+        self.kept.retain(|message| message.subject != subject);
         let beat = self.message(&|message: &RawMessage| message.subject == subject).await;
         let signer = Heartbeat::signer(&beat.payload).expect("a heartbeat");
         Heartbeat::verify(&beat.payload, self.papers.bus(), &[signer]).expect("a good heartbeat").0
@@ -130,12 +108,7 @@ impl Hand {
     /// What `hello` says to a guard epoch.
     #[must_use]
     pub fn hello_message(&self, guard: GuardEpoch, keys: &[&Key]) -> Hello {
-        Hello {
-            credential: self.papers.credential.as_str().to_owned(),
-            certificate: self.papers.certificate.as_bytes().to_vec().into(),
-            statement: self.papers.statement(guard, keys.iter().map(|key| key.live()).collect()),
-            reader_key: Some(self.papers.reader_key().as_bytes().to_vec().into()),
-        }
+        self.papers.hello(guard, keys)
     }
 
     /// Waits for a heartbeat, says hello with these keys in use, and waits for the welcome.
@@ -201,15 +174,9 @@ impl Hand {
 
     /// A new sender key, known to nobody yet.
     pub fn make_key(&mut self, rule: &str, label: Label, asker: Option<SessionId>) -> Key {
-        let scope = KeyScope {
-            bus: self.papers.bus(),
-            session: self.papers.session(),
-            rule: name(rule),
-            label,
-            epoch: self.epoch,
-        };
+        let epoch = self.epoch;
         self.epoch += 1;
-        Key { sender: SenderKey::generate(&mut rng(), scope), next: 0, asker }
+        self.papers.make_key(rule, label, epoch, asker)
     }
 
     /// Opens a new key and grants it to every reader the guard names.
@@ -231,7 +198,13 @@ impl Hand {
     pub async fn announce(&mut self, key: &Key) -> Readers {
         let statement = self.papers.statement(self.guard.expect("a hello before"), vec![key.live()]);
         self.say(verb::OPEN, &Open { statement }).await.expect("its own control subject");
-        control::decode(&self.told(kind::READERS).await).expect("readers")
+        loop {
+            // Of keys that are in use already, newcomers may be told meanwhile.
+            let readers: Readers = control::decode(&self.told(kind::READERS).await).expect("readers");
+            if readers.key == key.sender.id() {
+                return readers;
+            }
+        }
     }
 
     /// Grants a key to these readers.
@@ -281,44 +254,15 @@ impl Hand {
     }
 
     /// A header with everything right, for the next envelope under a key.
-    ///
-    /// # Panics
-    /// If the subject is none.
     #[must_use]
     pub fn fields(&self, key: &Key, subject: &str) -> HeaderFields {
-        let scope = key.sender.scope();
-        HeaderFields {
-            bus: self.papers.bus(),
-            id: EnvelopeId::generate(&mut rng()),
-            sender: self.papers.token().clone(),
-            session: self.papers.session(),
-            rule: scope.rule.clone(),
-            subject: Subject::parse(subject).expect("a subject"),
-            label: scope.label,
-            flow_grant: None,
-            key: key.sender.id(),
-            sequence: key.next,
-            issued_at: clock::now(),
-            ttl_ms: 60_000,
-            parents: vec![],
-            request: None,
-            flags: Flags::NONE,
-        }
+        self.papers.fields(key, subject)
     }
 
     /// Seals and signs, and moves the key's sequence on.
-    ///
-    /// # Panics
-    /// If the fields are not what the key is for: then use [`Parts`](super::forge::Parts).
     #[must_use]
     pub fn seal(&self, key: &mut Key, fields: &HeaderFields, payload: &[u8]) -> Vec<u8> {
-        let content = Content::new("application/octet-stream", payload);
-        let sealed = wire::seal(fields, &content, &key.sender).expect("an envelope of this key");
-        key.next = fields.sequence + 1;
-        wire::sign(&[sealed], self.papers.session(), &self.papers.key)
-            .expect("an envelope")
-            .pop()
-            .expect("one envelope")
+        self.papers.seal(key, fields, payload)
     }
 
     /// An honest envelope, sealed.

@@ -4,18 +4,49 @@
 use data_encoding::BASE64URL_NOPAD;
 use sealbus_client::credentials::Credentials;
 use sealbus_envelope::{
-    control::{AuthToken, GuardEpoch, LiveKey, SessionStatement},
+    control::{AuthToken, GuardEpoch, Hello, LiveKey, SessionStatement},
     identity::{BusId, Credential, SessionCertificate, SessionId, SigningKey},
-    keys::{ReaderKey, ReaderSecret},
+    keys::{KeyScope, ReaderKey, ReaderSecret, SenderKey},
+    label::Label,
     name::AgentToken,
+    subject::Subject,
     time::{Millis, Validity},
+    wire::{self, Content, EnvelopeId, Flags, HeaderFields},
 };
 use sealbus_guard::clock;
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 
+use crate::bus::name;
+
 const HOUR_MS: u64 = 3_600_000;
 const BACKDATED_MS: u64 = 60_000;
+
+/// A sender key in use.
+pub struct Key {
+    /// The key.
+    pub sender: SenderKey,
+    /// The sequence number of the next honest envelope.
+    pub next: u64,
+    /// For replies: who asked.
+    pub asker: Option<SessionId>,
+}
+
+impl Key {
+    /// As a statement names it.
+    #[must_use]
+    pub fn live(&self) -> LiveKey {
+        let scope = self.sender.scope();
+        LiveKey {
+            key: self.sender.id(),
+            rule: scope.rule.clone(),
+            label: scope.label,
+            epoch: scope.epoch,
+            next: self.next,
+            asker: self.asker,
+        }
+    }
+}
 
 /// A session's papers.
 pub struct Papers {
@@ -97,6 +128,64 @@ impl Papers {
     pub fn statement(&self, guard: GuardEpoch, keys: Vec<LiveKey>) -> ByteBuf {
         let statement = SessionStatement { bus: self.bus(), session: self.session(), guard, keys };
         ByteBuf::from(statement.sign(&self.key))
+    }
+
+    /// What `hello` says to a guard epoch.
+    #[must_use]
+    pub fn hello(&self, guard: GuardEpoch, keys: &[&Key]) -> Hello {
+        Hello {
+            credential: self.credential.as_str().to_owned(),
+            certificate: self.certificate.as_bytes().to_vec().into(),
+            statement: self.statement(guard, keys.iter().map(|key| key.live()).collect()),
+            reader_key: Some(self.reader_key().as_bytes().to_vec().into()),
+        }
+    }
+
+    /// A new sender key, known to nobody yet.
+    #[must_use]
+    pub fn make_key(&self, rule: &str, label: Label, epoch: u32, asker: Option<SessionId>) -> Key {
+        let (bus, session, rule) = (self.bus(), self.session(), name(rule));
+        let scope = KeyScope { bus, session, rule, label, epoch };
+        Key { sender: SenderKey::generate(&mut rng(), scope), next: 0, asker }
+    }
+
+    /// A header with everything right, for the next envelope under a key.
+    ///
+    /// # Panics
+    /// If the subject is none.
+    #[must_use]
+    pub fn fields(&self, key: &Key, subject: &str) -> HeaderFields {
+        let scope = key.sender.scope();
+        HeaderFields {
+            bus: self.bus(),
+            id: EnvelopeId::generate(&mut rng()),
+            sender: self.token().clone(),
+            session: self.session(),
+            rule: scope.rule.clone(),
+            subject: Subject::parse(subject).expect("a subject"),
+            label: scope.label,
+            flow_grant: None,
+            key: key.sender.id(),
+            sequence: key.next,
+            issued_at: clock::now(),
+            ttl_ms: 60_000,
+            parents: vec![],
+            request: None,
+            flags: Flags::NONE,
+        }
+    }
+
+    /// Seals and signs, and moves the key's sequence on.
+    ///
+    /// # Panics
+    /// If the fields are not what the key is for: then use [`Parts`](super::forge::Parts).
+    #[must_use]
+    pub fn seal(&self, key: &mut Key, fields: &HeaderFields, payload: &[u8]) -> Vec<u8> {
+        let content = Content::new("application/octet-stream", payload);
+        let sealed = wire::seal(fields, &content, &key.sender).expect("an envelope of this key");
+        key.next = fields.sequence + 1;
+        let signed = wire::sign(&[sealed], self.session(), &self.key).expect("an envelope");
+        signed.into_iter().next().expect("one envelope")
     }
 
     /// The session's signed reader key.
