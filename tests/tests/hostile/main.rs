@@ -10,6 +10,7 @@ mod headers;
 mod identity;
 mod junk;
 mod labels;
+mod python;
 mod replay;
 mod requests;
 mod subjects;
