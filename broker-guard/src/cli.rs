@@ -8,12 +8,14 @@ mod audit;
 mod bare;
 mod busdir;
 mod completion;
+mod demo;
 mod dev;
 mod doctor;
 mod events;
 mod failure;
 mod guard;
 mod init;
+mod local;
 mod logging;
 mod output;
 mod policy;
@@ -39,6 +41,7 @@ const ABOUT: &str = "Sealed envelopes for AI agents over NATS";
 
 const AFTER_HELP: &str = "\
 First steps:
+  sealbus demo                            watch a bus at work, and under attack
   sealbus dev                             a whole bus on this machine, to try things out
   sealbus init --bus demo                 make a bus directory: keys, policy, configuration
   sealbus agent add alice --team analyst  make an agent's credentials
@@ -72,6 +75,7 @@ enum Command {
     Agent(agent::Command),
     #[command(subcommand)]
     Policy(policy::Command),
+    Demo(demo::Args),
     Dev(dev::Args),
     Guard(guard::Args),
     Pub(publish::Args),
@@ -103,6 +107,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Init(args) => init::run(&args, output),
         Command::Agent(command) => agent::run(&command, output),
         Command::Policy(command) => policy::run(&command, output),
+        Command::Demo(args) => demo::run(&args, output),
         Command::Dev(args) => dev::run(&args, output),
         Command::Guard(args) => guard::run(&args, output),
         Command::Pub(args) => publish::run(&args, output),

@@ -11,6 +11,7 @@
 //! | [`store`] | durable state | disk |
 //! | [`bus`] | connections, logins, envelopes in and out | NATS |
 //! | [`service`] | wires them together | all |
+//! | [`demo`] | a bus at work on real input, and under attack | all |
 
 pub mod audit;
 pub mod bus;
@@ -18,6 +19,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod denials;
 pub mod effect;
 pub mod events;

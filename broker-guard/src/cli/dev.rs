@@ -1,14 +1,13 @@
 //! `sealbus dev`: a whole bus on this machine, for trying things out. One Ctrl-C ends all of it.
 
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use sealbus_envelope::{
-    identity::{KeyKind, Role},
+    identity::Role,
     name::Name,
     policy::{Bundle, MessageKind, Tables},
     subject::Subject,
@@ -20,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     agent::add::{Grant, add},
     audit::{line, unreadable},
-    busdir::{BusDir, OFFLINE, OfflineArg},
+    busdir::{BusDir, OfflineArg},
     failure::{Exit, Failure},
     guard,
-    init::{self, Plan, generate},
+    init::{self, Plan},
+    local::{Temporary, free_port, nats_server, start_server},
     logging::{self, LogFormat},
     output::{FAINT, Output, STRONG, paint},
     runtime,
@@ -32,11 +32,7 @@ use crate::{
     audit::search::{Filter, search},
     clock::now,
     config::{DEFAULT_HTTP_LISTEN, FILE_NAME},
-    keyfile::{GuardKeys, read_seed},
-    natsserver::{
-        AccountKey, BusKeys, CurveKey, ListenPort, LocateError, NatsConfig, NatsProcess, NatsServerBinary,
-        PINNED_VERSION, UserKey, locate, locate_or_fetch,
-    },
+    natsserver::{NatsProcess, NatsServerBinary},
     policy::{DEFAULT_POLICY, source::PolicySource},
     service,
 };
@@ -80,8 +76,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (dir, _temporary) = match &args.dir {
         Some(dir) => (dir.clone(), None),
         None => {
-            let temporary = Temporary::new()?;
-            (temporary.0.join("bus"), Some(temporary))
+            let temporary = Temporary::new("dev")?;
+            (temporary.path().join("bus"), Some(temporary))
         }
     };
     if !dir.join(FILE_NAME).exists() {
@@ -90,43 +86,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let bus = BusDir::open(&dir)?;
     let agents = sample_agents(&bus)?;
     runtime.block_on(serve(&bus, binary, &agents, shutdown, output))
-}
-
-fn nats_server(output: &Output) -> Result<NatsServerBinary, Failure> {
-    let found = match locate() {
-        Err(LocateError::NotFound { .. }) => {
-            output.remark(format_args!("Fetching nats-server {PINNED_VERSION} …"));
-            locate_or_fetch()
-        }
-        found => found,
-    };
-    found.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        let remedy =
-            format!("run deploy/fetch-nats-server.sh, or set NATS_SERVER to a nats-server {PINNED_VERSION}");
-        Failure::told(Exit::Failure, "nats_server", format!("no nats-server: {error}{cause}"), remedy)
-    })
-}
-
-/// A directory that is removed at the end.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new() -> Result<Self, Failure> {
-        let mut random = [0; 6];
-        let parent = std::env::temp_dir();
-        getrandom::fill(&mut random)
-            .map_err(|error| Failure::io("make", &parent, std::io::Error::other(error)))?;
-        let dir = parent.join(format!("sealbus-dev-{}", data_encoding::HEXLOWER.encode(&random)));
-        init::private_dir(&dir)?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 fn make(dir: &Path, args: &Args) -> Result<(), Failure> {
@@ -141,17 +100,6 @@ fn make(dir: &Path, args: &Args) -> Result<(), Failure> {
     let bus = Name::parse("dev").map_err(|refused| init::unissued("bus", refused))?;
     let http_listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(DEFAULT_HTTP_LISTEN.port())?));
     init::create(dir, &Plan { bus, urls: vec![format!("nats://127.0.0.1:{port}")], policy, http_listen })
-}
-
-/// `wanted`, or another port if that is taken.
-fn free_port(wanted: u16) -> Result<u16, Failure> {
-    let bind =
-        |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
-    let address = bind(wanted).or_else(|_| bind(0)).map_err(|source| {
-        let message = "there is no free port on 127.0.0.1";
-        Failure::because(Exit::Failure, "no_port", message, "end what listens there", source)
-    })?;
-    Ok(address.port())
 }
 
 /// alice and bob, and one agent named for each team, unless they are there already.
@@ -217,12 +165,7 @@ async fn serve(
     output: &Output,
 ) -> Result<(), Failure> {
     let version = binary.version().to_string();
-    let mut server = NatsProcess::start(binary, bus.root().join("nats").join("dev"), nats_config(bus)?)
-        .await
-        .map_err(|error| {
-            let remedy = "see whether the port is taken (`--port`)";
-            Failure::told(Exit::Failure, "nats_server", error.to_string(), remedy)
-        })?;
+    let mut server = start_server(bus, binary).await?;
     let running = service::start(bus.config.clone()).await.map_err(guard::failure)?;
     let ready = now();
     let stop = shutdown.child_token();
@@ -270,35 +213,6 @@ async fn serve(
     }
     server.stop().await.ok();
     outcome
-}
-
-fn nats_config(bus: &BusDir) -> Result<NatsConfig, Failure> {
-    let keys = GuardKeys::load(&bus.config)?;
-    // The offline keys may have been moved away already; nobody needs break-glass here.
-    let break_glass = read_seed(&bus.root().join(OFFLINE).join("break-glass.seed"), KeyKind::User)
-        .unwrap_or_else(|_| generate());
-    let account = keys.callout.public().to_nkey(KeyKind::Account);
-    let mut conf = NatsConfig::development(BusKeys {
-        guard: user(&keys.guard)?,
-        system: user(&keys.system)?,
-        break_glass: user(&break_glass)?,
-        callout_issuer: AccountKey::parse(&account).map_err(init::broken_key)?,
-        callout_xkey: CurveKey::parse(&keys.xkey.key().public_key()).map_err(init::broken_key)?,
-    });
-    let url = bus.config.urls.first().map(String::as_str).unwrap_or_default();
-    let address = url.parse::<async_nats::ServerAddr>().map_err(|source| {
-        let message = format!("`{url}` is no address of a server");
-        Failure::because(Exit::Config, "bus_url", message, "mend `urls` in sealbus.toml", source)
-    })?;
-    conf.port = ListenPort::Fixed(address.port());
-    conf.bus.account.clone_from(&bus.config.nats.account);
-    conf.bus.prefix.clone_from(&bus.config.prefix);
-    conf.system.account.clone_from(&bus.config.nats.system_account);
-    Ok(conf)
-}
-
-fn user(key: &sealbus_envelope::identity::SigningKey) -> Result<UserKey, Failure> {
-    UserKey::parse(&key.public().to_nkey(KeyKind::User)).map_err(init::broken_key)
 }
 
 fn introduce(
