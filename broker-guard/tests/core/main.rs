@@ -1,6 +1,12 @@
 //! The guard's core without a server: real keys, real envelopes, a real log, a clock that tests turn.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod checks;
 mod control;
