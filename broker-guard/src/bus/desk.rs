@@ -365,16 +365,7 @@ impl Desk {
     /// always to that agent's own boxes, never where the message wanted it.
     fn tell_denied(&mut self, denial: &Denial, count: u64, now: Millis) {
         let Some(agent) = &denial.agent else { return };
-        let notice = DeniedNotice {
-            reason: denial.refused.reason,
-            what: denial.refused.what.to_owned(),
-            id: denial.envelope,
-            digest: denial.digest.map(|digest| digest.to_vec().into()),
-            subject: denial.subject.clone().unwrap_or_default(),
-            time: now,
-            count: u32::try_from(count).unwrap_or(u32::MAX),
-        };
-        let Ok(payload) = encode(&notice) else { return };
+        let Ok(payload) = encode(&notice(denial, count, now)) else { return };
         let sessions: Vec<SessionId> = match denial.session {
             Some(session) => vec![session],
             None => self.sessions.roster().of_agent(agent.as_str()).map(|session| session.id()).collect(),
@@ -418,6 +409,13 @@ impl Desk {
             denial.subject = Some(subject.verb.to_owned());
             let session = self.sessions.roster().by_token(subject.session);
             denial.session = session.filter(|s| s.agent().as_str() == subject.agent).map(LiveSession::id);
+            if refused.reason == Reason::UnknownSession
+                && let Some(agent) = &denial.agent
+            {
+                let payload = encode(&notice(&denial, 1, now)).unwrap_or_default();
+                let told = Outgoing::tell_unknown(&self.wire, agent, subject.session, kind::DENIED, payload);
+                self.todo.publish.extend(told);
+            }
             self.deny(vec![denial], now);
         }
         self.metrics.sessions.set(i64::try_from(self.sessions.roster().len()).unwrap_or(i64::MAX));
@@ -482,8 +480,16 @@ impl Desk {
         self.append_or_note(&[Record { time: now, body }], now);
     }
 
-    /// A session's connection ended.
+    /// A session's connection ended. If it has made another one meanwhile, it hears that it is to say hello
+    /// again; one that only reads would never find out otherwise.
     pub fn gone(&mut self, session: SessionId, now: Millis) {
+        if let Some(live) = self.sessions.roster().get(session) {
+            let denial = Denial::bare(Refused::new(Reason::UnknownSession, "connection"));
+            if let Ok(payload) = encode(&notice(&denial, 1, now)) {
+                let told = Outgoing::tell(&self.wire, live.agent(), session, kind::DENIED, payload);
+                self.todo.publish.push(told);
+            }
+        }
         self.sessions.gone(session, now, &mut self.effects);
         self.carry_out(now);
     }
@@ -628,6 +634,18 @@ fn denied(denial: &Denial, count: u64, now: Millis) -> Record<'_> {
             label: denial.label,
             detail: Some(denial.refused.what.into()),
         }),
+    }
+}
+
+fn notice(denial: &Denial, count: u64, now: Millis) -> DeniedNotice {
+    DeniedNotice {
+        reason: denial.refused.reason,
+        what: denial.refused.what.to_owned(),
+        id: denial.envelope,
+        digest: denial.digest.map(|digest| digest.to_vec().into()),
+        subject: denial.subject.clone().unwrap_or_default(),
+        time: now,
+        count: u32::try_from(count).unwrap_or(u32::MAX),
     }
 }
 

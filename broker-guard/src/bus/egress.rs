@@ -62,6 +62,21 @@ impl Outgoing {
         Self { subject: wire.session_box(agent, &session, kind), admission: None, payload: payload.into() }
     }
 
+    /// A message to a session that only its control subject names, because the guard does not know it. None if
+    /// the token cannot be a session's: the subject is made of what a server handed over.
+    #[must_use]
+    pub fn tell_unknown(
+        wire: &WireSubjects,
+        agent: &AgentToken,
+        token: &str,
+        kind: &str,
+        payload: Vec<u8>,
+    ) -> Option<Self> {
+        let known = token.len() == 26 && token.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
+        let subject = format!("{}.box.{agent}.{token}.{kind}", wire.prefix());
+        known.then(|| Self { subject, admission: None, payload: payload.into() })
+    }
+
     /// A heartbeat to the agents of a slot.
     #[must_use]
     pub fn heartbeat(wire: &WireSubjects, partition: Partition, payload: Bytes) -> Self {

@@ -264,3 +264,34 @@ fn one_message_causes_only_so_much() {
     assert!(bytes < 20 << 20, "{bytes}");
     assert!(world.desk.sessions().roster().get(writer.session()).unwrap().keys.len() <= 2);
 }
+
+#[test]
+fn a_sender_that_rotates_for_ever_leaves_nothing_behind() {
+    let mut world = World::new();
+    let (writer, reader) = (world.agent("wanda", "writer"), world.agent("rita", "reader"));
+    writer.hello(&mut world, &[]);
+    reader.hello(&mut world, &[]);
+    reader.subscribe(&mut world, 1, "news", "news.>");
+    let mut weights = vec![];
+    for epoch in 0..20 {
+        let (mut sending, _) = writer.opened(&mut world, "news", label(1, 1, 0), epoch);
+        writer.grant(&mut world, &sending, &[&reader]);
+        writer.publish(&mut world, &mut sending, "news.today");
+        world.pass(70_000);
+        weights.push(world.desk.sessions().roster().weight());
+    }
+    assert!(weights[5..].windows(2).all(|pair| pair[0] == pair[1]), "{weights:?}");
+}
+
+#[test]
+fn a_session_that_the_guard_lost_is_told_so() {
+    let mut world = World::new();
+    let reader = world.agent("rita", "reader");
+    reader.hello(&mut world, &[]);
+    // Its old connection's end is heard of after its new one's hello.
+    world.desk.gone(reader.session(), world.now);
+    assert_eq!(world.did().denials(&reader), [Reason::UnknownSession]);
+    assert_eq!(reader.subscribe(&mut world, 1, "news", "news.>").denials(&reader), [Reason::UnknownSession]);
+    reader.hello(&mut world, &[]);
+    assert!(reader.subscribe(&mut world, 1, "news", "news.>").denials(&reader).is_empty());
+}
