@@ -328,6 +328,7 @@ impl Guard {
                 Some(decision) = self.door.decisions.recv() => self.connection(&decision).await,
                 Some(gone) = self.door.departures.recv() => {
                     self.desk.gone(gone.session, now());
+                    self.departures();
                     self.carry_out().await;
                 }
                 Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
@@ -354,6 +355,13 @@ impl Guard {
         self.metrics.batch_seconds.observe(begun.elapsed().as_secs_f64());
     }
 
+    /// Ends the sessions whose connections ended.
+    fn departures(&mut self) {
+        while let Ok(gone) = self.door.departures.try_recv() {
+            self.desk.gone(gone.session, now());
+        }
+    }
+
     async fn control_turn(&mut self, first: Message) {
         let mut turn = vec![first];
         while turn.len() < CONTROL_TURN
@@ -362,6 +370,9 @@ impl Guard {
             turn.push(message);
         }
         self.heard.read += u64::try_from(turn.len()).unwrap_or(0);
+        // A session is let in again only after its old connection was struck, so any hello in this turn comes
+        // behind that departure: told of it later, the desk would end the session that has just begun anew.
+        self.departures();
         for message in &turn {
             self.desk.control(message, now());
             // Each by itself: one message may bring about megabytes.
