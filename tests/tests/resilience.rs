@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use sealbus_client::{Client, ConnectOptions, ErrorKind, Event, Events, Publish};
-use sealbus_envelope::{control::kind, reason::Reason};
+use sealbus_envelope::{
+    control::{kind, verb},
+    reason::Reason,
+};
 use sealbus_tests::{
     bus::{TestBus, soon},
     hostile::{
-        arena::POLICY,
+        arena::{Arena, POLICY, label},
         hand::Hand,
         honest::Honest,
         watch::{Watch, status},
@@ -107,6 +110,35 @@ async fn a_reload_of_the_servers_configuration_keeps_agents_connected() {
         assert!(!matches!(event, Event::Disconnected | Event::GuardUnavailable), "{event}");
     }
     drop(honest.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_comes_straight_back_is_not_taken_for_the_one_that_left() {
+    let mut arena = Arena::open().await;
+    let credentials = arena.mobster();
+    let mut hand = Hand::join(&credentials).await;
+    let mut key = hand.open("tips", label(0, 0, 0)).await;
+    for round in 0..20u8 {
+        let guard = hand.guard;
+        let Hand { mut papers, raw, .. } = hand;
+        drop(raw);
+        hand = loop {
+            let again = papers.twin();
+            match Hand::connect(papers, &credentials).await {
+                Ok(hand) => break hand,
+                // The server has not noticed yet that the old connection is gone.
+                Err(_in_use) => papers = again,
+            }
+        };
+        hand.listen().await;
+        hand.guard = guard;
+        let hello = hand.hello_message(guard.unwrap(), &[&key]);
+        hand.say(verb::HELLO, &hello).await.unwrap();
+        hand.told(kind::WELCOME).await;
+        hand.publish(&mut key, "tips.a", &[round]).await;
+        assert_eq!(arena.delivered().await.len(), 1, "round {round}");
+    }
+    arena.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,17 @@ impl Papers {
         }
     }
 
+    /// The same papers in other hands.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self {
+            credential: self.credential.clone(),
+            certificate: self.certificate.clone(),
+            key: SigningKey::from_seed(&self.key.to_seed()),
+            secret: ReaderSecret::from_seed(&self.secret.to_seed()),
+        }
+    }
+
     /// The agent, as subjects name it.
     #[must_use]
     pub fn token(&self) -> &AgentToken {

@@ -1,10 +1,10 @@
 //! Attacks by the server itself: envelopes and proofs put straight before a reader, behind the guard's back.
 //! Here the reader refuses.
 
-use sealbus_client::{Client, Event, Events, Subscription};
+use sealbus_client::{Client, Credentials, Event, Events, Subscription};
 use sealbus_envelope::{
     control::{self, Granted, ReaderRecord, Readers, VerdictNotice, kind},
-    identity::Role,
+    identity::{Credential, Role, SigningKey},
     label::Level,
     proof::admission::{self, Admission, Decision, Verdict},
     reason::Reason,
@@ -209,7 +209,7 @@ async fn a_hostile_guard_adds_no_publisher_and_no_reader() {
     let mut scene = scene().await;
     let own = scene.delivery.subject.clone();
     let bus = scene.sender.papers.bus();
-    let guard_key = sealbus_envelope::identity::SigningKey::from_seed(&scene.arena.bus.guard_key().to_seed());
+    let guard_key = SigningKey::from_seed(&scene.arena.bus.guard_key().to_seed());
     let admitted = |envelope: &[u8], decision: Decision| {
         admission::sign(&guard_key, bus, &[(Parts::of(envelope).digest(), decision)]).pop().unwrap().encode()
     };
@@ -364,4 +364,40 @@ async fn a_sender_seals_to_no_reader_that_the_policy_does_not_name() {
     }
     client.close().await.unwrap();
     arena.close().await;
+}
+
+/// A guard whose key is known to be stolen is revoked like anybody else, with one signature. It goes on
+/// admitting, and nobody listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_takes_nothing_that_a_revoked_guard_admitted() {
+    let mut scene = scene().await;
+    let bus = &scene.arena.bus;
+    let text = std::fs::read_to_string(&bus.config().keys.credential).unwrap();
+    let (roots, key) = (bus.roots(), SigningKey::from_seed(&bus.guard_key().to_seed()));
+    let credential = Credential::verify(text.trim(), roots.bus(), &roots.issuer).unwrap();
+    let block = bus.agent("somebody", "mob").bus().clone();
+    let guard = Credentials::new(block, credential, key).unwrap();
+    scene.arena.bus.revoke(&guard);
+    let told = async {
+        loop {
+            if let Event::StatusChanged { .. } = scene.events.next().await.unwrap() {
+                break;
+            }
+        }
+    };
+    soon("the reader to be told of the status", told).await;
+    scene.sender.publish(&mut scene.key, "tips.a", b"admitted by a thief").await;
+    // Its heartbeats are refused from now on as well.
+    let refused = async {
+        loop {
+            if let Event::Refused { reason, subject } = scene.events.next().await.unwrap()
+                && subject == scene.delivery.subject
+            {
+                break reason;
+            }
+        }
+    };
+    // Not `revoked`: the client drops a revoked guard's credential, so it has none to judge the proof by.
+    assert_eq!(soon("the reader to refuse", refused).await, Reason::BadAdmission);
+    report("admit with the key of a revoked guard", By::Reader, Reason::BadAdmission.code());
 }

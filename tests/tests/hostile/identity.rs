@@ -191,12 +191,7 @@ async fn nobody_logs_in_with_papers_that_are_not_good() {
     thief.key = fresh_key();
     let elsewhere = TestBus::prepare(POLICY, sealbus_tests::server::ServerSpec::default()).await;
     let foreign = Papers::new(&elsewhere.agent("mob", "mob"));
-    let twin = Papers {
-        credential: victim.papers.credential.clone(),
-        certificate: victim.papers.certificate.clone(),
-        key: sealbus_envelope::identity::SigningKey::from_seed(&victim.papers.key.to_seed()),
-        secret: sealbus_envelope::keys::ReaderSecret::generate(&mut sealbus_tests::hostile::papers::rng()),
-    };
+    let twin = victim.papers.twin();
     for (attack, papers, reason) in [
         ("log in with another's credential", stolen, Reason::CertificateInvalid),
         ("log in with papers seen on the wire", thief, Reason::BadSignature),
