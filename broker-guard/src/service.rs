@@ -341,6 +341,10 @@ impl Guard {
     }
 
     async fn ingress_turn(&mut self, first: Message) {
+        // A sender grants its key before it seals with it: what it said first is heard first.
+        if let Some(Some(message)) = self.control.next().now_or_never() {
+            self.control_turn(message).await;
+        }
         let begun = std::time::Instant::now();
         let mut batch = Vec::with_capacity(BATCH);
         batch.push(first);
