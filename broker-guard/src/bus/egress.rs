@@ -1,6 +1,6 @@
 //! What the guard publishes: admitted envelopes, box messages, heartbeats, events.
 
-use async_nats::{Client, HeaderMap, PublishError};
+use async_nats::{Client, HeaderMap, HeaderName, PublishError};
 use bytes::Bytes;
 use sealbus_envelope::{
     identity::SessionId,
@@ -117,7 +117,7 @@ impl Outgoing {
         match self.admission {
             Some(admission) => {
                 let mut headers = HeaderMap::new();
-                headers.insert(HEADER_NAME, admission);
+                headers.insert(HeaderName::from_static(HEADER_NAME), admission);
                 client.publish_with_headers(self.subject, headers, self.payload).await
             }
             None => client.publish(self.subject, self.payload).await,

@@ -103,7 +103,7 @@ impl Rig {
 
     /// Through a relay that runs where the guard runs.
     pub(crate) fn relay(&self, lanes: usize) -> Path {
-        let client = self.load.block_on(self.login());
+        let client = self.guard.block_on(self.login());
         self.guard.block_on(relay::spawn(client, RELAY_IN, RELAY_OUT));
         self.load.block_on(async {
             let mut clients = Vec::with_capacity(lanes);

@@ -54,6 +54,11 @@ impl Samples {
         self.percentile_us(50.0)
     }
 
+    /// The least: what a busy machine disturbs least.
+    pub(crate) fn min_us(&self) -> f64 {
+        self.percentile_us(0.0)
+    }
+
     pub(crate) fn p99_us(&self) -> f64 {
         self.percentile_us(99.0)
     }
