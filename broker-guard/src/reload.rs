@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use sealbus_envelope::{identity::Status, reason::Refused};
+use sealbus_envelope::{
+    identity::Status,
+    reason::{Reason, Refused},
+};
 
 use crate::{
     config::Config,
@@ -62,6 +65,22 @@ pub enum ReloadError {
     /// The store cannot remember the versions.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl ReloadError {
+    /// The stable reason code, where a check gave one.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Policy { source: BundleError::Refused(refused), .. }
+            | Self::Status { source: refused, .. } => Some(refused.reason),
+            Self::Policy { source: BundleError::RolledBack { .. }, .. } | Self::RolledBack { .. } => {
+                Some(Reason::RolledBack)
+            }
+            Self::Policy { .. } => Some(Reason::PolicyInvalid),
+            Self::Unreadable { .. } | Self::Store(_) => None,
+        }
+    }
 }
 
 /// Reads both files and checks them: signatures, bus, versions.

@@ -55,7 +55,7 @@ use crate::{
         state::{Cause, Change},
     },
     reload::{self, ReloadError, Watch},
-    sessions::Sessions,
+    sessions::{InForce, Sessions},
     store::{Store, StoreError},
 };
 
@@ -412,9 +412,9 @@ impl Guard {
     /// Does what an agent's behaviour calls for.
     async fn respond(&mut self, agent: &AgentToken, response: Response) {
         let session = self.desk.sessions().roster().of_agent(agent.as_str()).next();
-        let Some(identity) = session.map(|session| session.credential.claims().identity.clone()) else {
-            return;
-        };
+        let known = session.map(|session| session.credential.claims().identity.clone());
+        // Who floods without ever saying hello is on no roster, but let in it was.
+        let Some(identity) = known.or_else(|| self.auth.identity_of(agent)) else { return };
         match response {
             Response::Nothing => {}
             Response::Disconnect => {
@@ -544,27 +544,32 @@ impl Guard {
     }
 
     async fn reload(&mut self, now: Millis) {
-        let outcome = match reload::load(&self.config, &self.store) {
+        let (error, reason) = match reload::load(&self.config, &self.store) {
             Ok(in_force) => {
                 let copy = in_force.clone();
-                self.desk.replace(in_force, now).map(|()| self.hall.replace(&copy)).map_err(|e| e.to_string())
+                match self.desk.replace(in_force, now) {
+                    Ok(()) => return self.reloaded(&copy),
+                    Err(refused) => (refused.to_string(), Some(refused.reason)),
+                }
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => (error.to_string(), error.reason()),
         };
-        match outcome {
-            Ok(()) => {
-                tracing::info!("policy and status were read again");
-                let auth = self.auth.clone();
-                tokio::spawn(async move {
-                    let cut = auth.recheck().await;
-                    tracing::info!(cut, "connections whose rights changed were cut");
-                });
-            }
-            Err(error) => {
-                tracing::error!(error, "the new policy or status is refused; the old one stays in force");
-                self.event(Event::new(Kind::ChangeRefused, now).detail(error)).await;
-            }
+        tracing::error!(error, "the new policy or status is refused; the old one stays in force");
+        let mut event = Event::new(Kind::ChangeRefused, now).detail(error);
+        if let Some(reason) = reason {
+            event = event.because(reason);
         }
+        self.event(event).await;
+    }
+
+    fn reloaded(&self, in_force: &InForce) {
+        tracing::info!("policy and status were read again");
+        self.hall.replace(in_force);
+        let auth = self.auth.clone();
+        tokio::spawn(async move {
+            let cut = auth.recheck().await;
+            tracing::info!(cut, "connections whose rights changed were cut");
+        });
     }
 
     fn status(&self) -> StatusReport {

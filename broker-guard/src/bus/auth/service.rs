@@ -13,6 +13,7 @@ use std::{
 use async_nats::{Client, RequestErrorKind};
 use sealbus_envelope::{
     identity::{PublicKey, Roots, SessionId, Status},
+    name::AgentToken,
     reason::Refused,
     subject::WireSubjects,
     time::Millis,
@@ -213,6 +214,13 @@ impl Auth {
     pub fn connection_of(&self, session: &SessionId) -> Option<Connection> {
         let registry = self.shared.registry();
         registry.live(session).and_then(|id| registry.get(id)).cloned()
+    }
+
+    /// The identity behind an agent that has a connection.
+    #[must_use]
+    pub fn identity_of(&self, agent: &AgentToken) -> Option<PublicKey> {
+        let registry = self.shared.registry();
+        registry.iter().find(|connection| connection.agent == *agent).map(|found| found.identity.clone())
     }
 
     /// The connections of an identity, its lobby included.
