@@ -275,6 +275,12 @@ impl Roster {
         self.marks.expire(now);
     }
 
+    /// Whether a key was in use until a short while ago, and sealed something.
+    #[must_use]
+    pub fn was_in_use(&self, key: &OwnedKey) -> bool {
+        self.marks.remember(key)
+    }
+
     /// How many things the roster holds besides sessions: readings, keys, grants, marks and index entries.
     /// For tests and metrics; every one of them is bounded by a limit per agent.
     #[must_use]

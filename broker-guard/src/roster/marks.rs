@@ -57,6 +57,11 @@ impl Marks {
         }
     }
 
+    /// Whether this key went a short while ago.
+    pub(super) fn remember(&self, key: &OwnedKey) -> bool {
+        self.marks.contains_key(key)
+    }
+
     pub(super) fn of_agent(&self, agent: &AgentToken) -> usize {
         self.of_agent.get(agent).copied().unwrap_or(0)
     }

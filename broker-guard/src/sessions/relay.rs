@@ -274,7 +274,13 @@ impl Sessions {
     pub(super) fn want(&mut self, id: SessionId, want: &Want, effects: &mut Effects) -> Result<(), Refused> {
         let owner = <[u8; 32]>::try_from(want.session.as_slice())
             .map_err(|_| Refused::new(Reason::Malformed, "want.session"))?;
-        let sender = self.session(SessionId::from_bytes(owner))?;
+        let owner = SessionId::from_bytes(owner);
+        if self.roster.was_in_use(&(owner, want.key)) {
+            // Its sender left while the envelope was on its way: nobody can grant it any more, and asking was
+            // no fault of the reader's.
+            return Ok(());
+        }
+        let sender = self.session(owner)?;
         let sending = sender.keys.get(&want.key).ok_or(Refused::new(Reason::UnknownKey, "want.key"))?;
         let reader = self.session(id)?;
         if !self.may_hold(reader, sending) {

@@ -175,7 +175,12 @@ fn a_sender_opens_a_key_and_its_readers_read() {
     let want = sealbus_envelope::control::encode(&want).unwrap();
     let did = world.control(&late, verb::WANT, want.clone());
     assert_eq!(writer.readers(&did, sending.key.id()).len(), 1);
-    assert!(writer.readers(&world.control(&late, verb::WANT, want), sending.key.id()).is_empty());
+    assert!(writer.readers(&world.control(&late, verb::WANT, want.clone()), sending.key.id()).is_empty());
+
+    // Its sender left meanwhile: asking is in vain, and no fault of the reader's.
+    let bye = sealbus_envelope::control::encode(&sealbus_envelope::control::Bye {}).unwrap();
+    world.control(&writer, verb::BYE, bye);
+    assert!(world.control(&late, verb::WANT, want).denials(&late).is_empty());
 }
 
 #[test]
