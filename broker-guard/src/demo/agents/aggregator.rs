@@ -201,15 +201,17 @@ impl Aggregator {
         }
         self.agent.publish("review-merged", messages).await?;
         let findings = u64::try_from(batch.findings.len()).unwrap_or(u64::MAX);
-        self.teller.work(
-            WHO,
-            format!(
-                "{}: {} merged, {} checked",
-                count(batch.packages, "package"),
-                count(findings, "finding"),
-                count(links, "source")
-            ),
-        );
+        if batch.packages > 0 {
+            self.teller.work(
+                WHO,
+                format!(
+                    "{}: {} merged, {} checked",
+                    count(batch.packages, "package"),
+                    count(findings, "finding"),
+                    count(links, "source")
+                ),
+            );
+        }
         Ok(())
     }
 

@@ -4,9 +4,10 @@ use sealbus_client::Event;
 
 use super::{Fault, Guardian, Hostile, Stopped, closed, event, has, kicked, reason};
 
-/// How many pieces are written at once, and how often.
-const PIECES: usize = 1_000;
-const VOLLEYS: usize = 50;
+/// How many pieces are written at once, and how often. More than the guard takes before it acts, and less
+/// than would have it act again on what is still under way when the agent has come back.
+const PIECES: usize = 500;
+const VOLLEYS: usize = 9;
 
 impl Hostile {
     pub(super) async fn flood(&mut self) -> Result<Stopped, Fault> {
