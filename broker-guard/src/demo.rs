@@ -243,31 +243,29 @@ async fn at_work(
     let collector = AbortOnDropHandle::new(tokio::spawn(collector.run(rig)));
 
     let analysts = async {
-        let mut tallies = Vec::new();
+        let mut agents = Vec::new();
         for (name, analyst) in analysts {
-            tallies.push((name, analyst.await??));
+            agents.push((name, analyst.await??));
         }
-        Ok::<_, DemoError>(tallies)
+        Ok::<_, DemoError>(agents)
     };
     // The first to fail ends the wait, and with it the others.
-    let (collected, tallies, aggregated, reported, received) = tokio::try_join!(
+    let (collected, mut agents, aggregated, reported, received) = tokio::try_join!(
         async { collector.await? },
         analysts,
         async { aggregator.await? },
         async { reporter.await? },
         async { duty.await? },
     )?;
-    let mut ledger = Ledger::default();
     let Collected { tally, witness, attacks } = collected;
+    let ((aggregator, checked), (reporter, report), (duty, received)) = (aggregated, reported, received);
+    agents.extend([("witness", witness), ("aggregator", aggregator), ("reporter", reporter), ("duty", duty)]);
+    let mut ledger = Ledger::default();
     ledger.add("collector", tally);
-    ledger.add("witness", witness);
-    for (name, tally) in tallies {
-        ledger.add(name, tally);
+    // Nobody goes before all are done, and no reader before those whom it reads.
+    for (name, agent) in agents {
+        ledger.add(name, agent.leave().await?);
     }
-    let ((tally, checked), (reporting, report), (reading, received)) = (aggregated, reported, received);
-    ledger.add("aggregator", tally);
-    ledger.add("reporter", reporting);
-    ledger.add("duty", reading);
     tell_report(teller, checked, &report, &received);
     Ok((ledger, Done { attacks, report }))
 }

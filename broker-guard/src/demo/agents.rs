@@ -11,7 +11,7 @@ pub(super) mod reporter;
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, stream};
-use sealbus_client::{Client, Credentials, Message, Publish, Receipt};
+use sealbus_client::{Client, Credentials, Message, Publish, Receipt, Requests, Subscription};
 
 use super::DemoError;
 
@@ -55,13 +55,16 @@ impl Tally {
 pub(super) struct Agent {
     pub(super) client: Client,
     pub(super) tally: Tally,
+    /// Readings that are over but not ended: a key that is on its way to a reader that has ended its reading
+    /// is denied to its sender, and here nobody is to be denied anything.
+    pub(super) kept: (Vec<Subscription>, Option<Requests>),
 }
 
 impl Agent {
     pub(super) async fn join(credentials: Credentials) -> Result<Self, DemoError> {
         let name = credentials.credential().claims().name.to_string();
         let client = Client::connect(credentials).await.map_err(|source| DemoError::client(&name, source))?;
-        Ok(Self { client, tally: Tally::default() })
+        Ok(Self { client, tally: Tally::default(), kept: (Vec::new(), None) })
     }
 
     pub(super) fn failed(&self, source: sealbus_client::Error) -> DemoError {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{
     DemoError,
-    agents::{Agent, Tally, collector::event, subjects},
+    agents::{Agent, collector::event, subjects},
     progress::{Attack, Guardian, Teller},
     watch::{Watch, has},
     wire::{Wire, WireError},
@@ -260,9 +260,10 @@ impl Hostile {
         self.greetings
     }
 
-    /// The honest witness goes.
-    pub(super) async fn leave(self) -> Result<Tally, DemoError> {
-        self.witness.leave().await
+    /// The honest witness.
+    pub(super) fn witness(mut self) -> Agent {
+        self.witness.kept.0 = vec![self.inbox];
+        self.witness
     }
 
     /// Waits for the event of a denial of the envelope `id`.

@@ -48,7 +48,7 @@ impl Show {
         match (&attack.stopped_by, &attack.reason) {
             (Some(by), Some(reason)) => {
                 self.line(format_args!(
-                    "   {} {:<42} stopped by {by:<12} {reason:<22} {}",
+                    "   {} {:<40} stopped by {by:<12} {reason:<22} {}",
                     paint(GOOD, "✓"),
                     attack.title,
                     paint(FAINT, format_args!("{took:>7}"))
@@ -57,7 +57,7 @@ impl Show {
             _ => {
                 let fault = attack.fault.as_deref().unwrap_or_default();
                 self.line(format_args!(
-                    "   {} {:<42} {}",
+                    "   {} {:<40} {}",
                     paint(BAD, "✗"),
                     attack.title,
                     paint(BAD, "NOT STOPPED")

@@ -19,7 +19,7 @@ use super::{
         progress::{Teller, count},
         review::Review,
     },
-    Agent, MAX_SOURCES, Tally, subjects,
+    Agent, MAX_SOURCES, subjects,
 };
 
 const WHO: &str = "aggregator";
@@ -89,7 +89,7 @@ impl Aggregator {
     }
 
     /// Works until the last batch is merged.
-    pub(in super::super) async fn run(mut self) -> Result<(Tally, Checked), DemoError> {
+    pub(in super::super) async fn run(mut self) -> Result<(Agent, Checked), DemoError> {
         loop {
             tokio::select! {
                 item = self.items.next() => {
@@ -106,8 +106,8 @@ impl Aggregator {
                 let last = batch.last;
                 self.merge(batch).await?;
                 if last {
-                    let checked = self.checked;
-                    return Ok((self.agent.leave().await?, checked));
+                    self.agent.kept.0 = vec![self.items, self.findings];
+                    return Ok((self.agent, self.checked));
                 }
                 self.batch += 1;
             }

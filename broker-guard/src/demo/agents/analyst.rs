@@ -15,7 +15,7 @@ use super::{
         project::Dependency,
         review::Review,
     },
-    Agent, MAX_SOURCES, Tally, subjects,
+    Agent, MAX_SOURCES, subjects,
 };
 
 /// Joined and subscribed; not working yet.
@@ -60,7 +60,7 @@ impl Analyst {
     }
 
     /// Works until the last batch is reviewed.
-    pub(in super::super) async fn run(mut self) -> Result<Tally, DemoError> {
+    pub(in super::super) async fn run(mut self) -> Result<Agent, DemoError> {
         loop {
             tokio::select! {
                 item = self.items.next() => {
@@ -75,7 +75,8 @@ impl Analyst {
                 }
             }
         }
-        self.agent.leave().await
+        self.agent.kept = (vec![self.items], Some(self.requests));
+        Ok(self.agent)
     }
 
     /// Takes one message; says whether the last batch is done.

@@ -36,8 +36,8 @@ pub(in super::super) struct Collector {
 /// What it did.
 pub(in super::super) struct Collected {
     pub(in super::super) tally: Tally,
-    /// What the agent that it greeted got.
-    pub(in super::super) witness: Tally,
+    /// The agent that it greeted.
+    pub(in super::super) witness: Agent,
     pub(in super::super) attacks: Vec<Attack>,
 }
 
@@ -78,7 +78,7 @@ impl Collector {
         attacks.extend(hostile.expulsion(&self.teller).await);
         self.agent.tally.sent("hello", usize::try_from(hostile.greetings()).unwrap_or(0));
         // Its client is barred and cannot say goodbye.
-        Ok(Collected { tally: self.agent.tally, witness: hostile.leave().await?, attacks })
+        Ok(Collected { tally: self.agent.tally, witness: hostile.witness(), attacks })
     }
 
     async fn batch(

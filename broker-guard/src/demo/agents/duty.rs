@@ -2,7 +2,7 @@
 
 use sealbus_client::{Credentials, Subscription};
 
-use super::{super::DemoError, Agent, Tally, subjects};
+use super::{super::DemoError, Agent, subjects};
 
 /// Joined and subscribed; not reading yet.
 pub(in super::super) struct Duty {
@@ -27,7 +27,7 @@ impl Duty {
     }
 
     /// Waits for the report.
-    pub(in super::super) async fn run(mut self) -> Result<(Tally, Received), DemoError> {
+    pub(in super::super) async fn run(mut self) -> Result<(Agent, Received), DemoError> {
         let report = self.reports.next().await.ok_or_else(|| self.agent.ended("its subscription"))?;
         self.agent.tally.got(&report);
         let received = Received {
@@ -36,6 +36,7 @@ impl Duty {
             bytes: report.payload().len(),
             sources: report.parents().len(),
         };
-        Ok((self.agent.leave().await?, received))
+        self.agent.kept.0 = vec![self.reports];
+        Ok((self.agent, received))
     }
 }

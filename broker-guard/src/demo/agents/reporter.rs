@@ -6,7 +6,7 @@ use sealbus_client::{Credentials, Publish, Subscription, envelope::wire::Parent}
 
 use super::{
     super::{DemoError, messages::Merged, report::Report},
-    Agent, MAX_SOURCES, Tally, subjects,
+    Agent, MAX_SOURCES, subjects,
 };
 
 /// Joined and subscribed; not working yet.
@@ -29,7 +29,7 @@ impl Reporter {
     }
 
     /// Works until the report is published.
-    pub(in super::super) async fn run(mut self) -> Result<(Tally, Report), DemoError> {
+    pub(in super::super) async fn run(mut self) -> Result<(Agent, Report), DemoError> {
         let mut parents: Vec<Parent> = Vec::new();
         loop {
             let message = self.merged.next().await.ok_or_else(|| self.agent.ended("its subscription"))?;
@@ -50,6 +50,7 @@ impl Reporter {
         parents.truncate(MAX_SOURCES);
         let message = Publish::new(subjects::REPORT, text).content_type("text/markdown").parents(parents);
         self.agent.publish("report-final", vec![message]).await?;
-        Ok((self.agent.leave().await?, self.report))
+        self.agent.kept.0 = vec![self.merged];
+        Ok((self.agent, self.report))
     }
 }
