@@ -637,6 +637,8 @@ impl Guard {
         if drained.await.is_err() {
             tracing::warn!("stopped before everything received was finished: the server does not answer");
         }
+        // What was only counted is still to be logged and told.
+        self.desk.tick(now());
         self.carry_out().await;
         let Self { desk, verdicts, link, system, .. } = self;
         let synced = desk.sync_handle();
