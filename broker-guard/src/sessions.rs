@@ -37,7 +37,7 @@ mod hello;
 mod relay;
 
 /// What one agent may cause with control messages. A unit is a message, a record or a KiB that the guard sends
-/// because of it, besides the work that each verb is ([`work`]). Generous: a sender with 4,096 readers opens
+/// because of it, besides the work that each verb is (`work`). Generous: a sender with 4,096 readers opens
 /// ten keys at once.
 pub const CONTROL_RATE: Rate = Rate { per_second: 4_000, burst: 200_000 };
 /// What one message may cause at most, in the same units: all of it is in memory at once.

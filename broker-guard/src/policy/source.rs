@@ -1,6 +1,6 @@
 //! The policy file as written: every value with its place, nothing checked but its shape.
 //!
-//! These types cannot be compiled or signed. [`super::validate`] turns them into a
+//! These types cannot be compiled or signed. The module `validate` turns them into a
 //! [`Policy`](super::model::Policy), which can.
 
 use std::ops::Range;

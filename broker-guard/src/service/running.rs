@@ -1,0 +1,334 @@
+//! The guard's loop: one task that owns all state and takes turns between envelopes, control messages,
+//! connections and the clock.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_nats::{Message, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _};
+use sealbus_envelope::{
+    reason::Refused,
+    subject::{Partition, WireSubjects},
+    time::Millis,
+};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::ServiceError;
+use crate::{
+    bus::{
+        auth::Auth,
+        authority::{Door, Hall},
+        desk::{Desk, PendingVerdicts},
+        egress::Outgoing,
+        link::Link,
+    },
+    clock::now,
+    config::Config,
+    events::{Event, Kind},
+    http::{AuditReport, SessionReport, StatusReport},
+    metrics::Metrics,
+    quarantine::enforce::{Changed, Enforced, Enforcer},
+    reload::{self, Watch},
+    sessions::InForce,
+    store::Store,
+};
+
+/// How many envelopes are checked, logged and signed together: a whole batch of proofs.
+const BATCH: usize = 256;
+/// How many control messages are handled before envelopes have their turn again.
+const CONTROL_TURN: usize = 64;
+/// How long a stopping guard waits for what was already sent to it.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Messages that the connection received and that the loop read.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    read: u64,
+    missing: u64,
+    reported: u64,
+}
+
+pub(super) struct Guard {
+    pub(super) config: Config,
+    pub(super) store: Arc<Store>,
+    pub(super) watch: Watch,
+    pub(super) wire: WireSubjects,
+    pub(super) link: Link,
+    pub(super) desk: Desk,
+    pub(super) ingress: Subscriber,
+    pub(super) control: Subscriber,
+    pub(super) verdicts: mpsc::Sender<PendingVerdicts>,
+    pub(super) metrics: Metrics,
+    pub(super) report: Arc<ArcSwap<StatusReport>>,
+    pub(super) heard: Heard,
+    pub(super) started: Millis,
+    pub(super) system: Link,
+    pub(super) auth: Auth,
+    pub(super) hall: Arc<Hall>,
+    pub(super) door: Door,
+    pub(super) enforcer: Arc<Enforcer>,
+    pub(super) looked: mpsc::Sender<(Changed, Enforced)>,
+    pub(super) looks: mpsc::Receiver<(Changed, Enforced)>,
+}
+
+impl Guard {
+    pub(super) async fn run(mut self, shutdown: &CancellationToken) -> Result<(), ServiceError> {
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.event(Event::new(Kind::Started, now())).await;
+        let epoch = self.desk.sessions().guard().epoch;
+        tracing::info!(bus = %self.config.roots.name, epoch, "the guard is ready");
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = tick.tick() => self.tick().await,
+                Some(decision) = self.door.decisions.recv() => self.connection(&decision).await,
+                Some(gone) = self.door.departures.recv() => {
+                    self.desk.gone(gone.session, now());
+                    self.departures();
+                    self.carry_out().await;
+                }
+                Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
+                Some(message) = self.control.next() => self.control_turn(message).await,
+                Some(message) = self.ingress.next() => self.ingress_turn(message).await,
+                else => break,
+            }
+        }
+        self.stop().await
+    }
+
+    async fn ingress_turn(&mut self, first: Message) {
+        // A sender grants its key before it seals with it: what it said first is heard first.
+        if let Some(Some(message)) = self.control.next().now_or_never() {
+            self.control_turn(message).await;
+        }
+        let begun = std::time::Instant::now();
+        let mut batch = Vec::with_capacity(BATCH);
+        batch.push(first);
+        while batch.len() < BATCH
+            && let Some(Some(message)) = self.ingress.next().now_or_never()
+        {
+            batch.push(message);
+        }
+        self.heard.read += u64::try_from(batch.len()).unwrap_or(0);
+        self.desk.envelopes(&batch, now());
+        self.carry_out().await;
+        self.metrics.batch_seconds.observe(begun.elapsed().as_secs_f64());
+    }
+
+    /// Ends the sessions whose connections ended.
+    fn departures(&mut self) {
+        while let Ok(gone) = self.door.departures.try_recv() {
+            self.desk.gone(gone.session, now());
+        }
+    }
+
+    async fn control_turn(&mut self, first: Message) {
+        let mut turn = vec![first];
+        while turn.len() < CONTROL_TURN
+            && let Some(Some(message)) = self.control.next().now_or_never()
+        {
+            turn.push(message);
+        }
+        self.heard.read += u64::try_from(turn.len()).unwrap_or(0);
+        // A session is let in again only after its old connection was struck, so any hello in this turn comes
+        // behind that departure: told of it later, the desk would end the session that has just begun anew.
+        self.departures();
+        for message in &turn {
+            self.desk.control(message, now());
+            // Each by itself: one message may bring about megabytes.
+            self.carry_out().await;
+        }
+    }
+
+    /// Publishes what the desk wants published.
+    pub(super) async fn carry_out(&mut self) {
+        let todo = self.desk.take_todo();
+        for outgoing in todo.publish {
+            self.publish(outgoing).await;
+        }
+        for verdicts in todo.verdicts {
+            // Waits while the disk is behind: who confirms faster than the disk syncs is slowed to its pace.
+            if self.verdicts.send(verdicts).await.is_err() {
+                tracing::error!("the task that sends verdicts is gone");
+            }
+        }
+        for (session, reason) in todo.disconnect {
+            let auth = self.auth.clone();
+            tokio::spawn(async move {
+                if let Err(error) = auth.disconnect(&session, Refused::new(reason, "session")).await {
+                    tracing::warn!(%error, "a connection could not be cut");
+                }
+            });
+        }
+        for (agent, response) in todo.offenders {
+            self.respond(&agent, response).await;
+        }
+    }
+
+    async fn publish(&self, outgoing: Outgoing) {
+        if let Err(error) = outgoing.publish(&self.link.client).await {
+            tracing::warn!(%error, "could not publish");
+        }
+    }
+
+    pub(super) async fn event(&self, event: Event) {
+        self.publish(Outgoing::event(&self.wire, &event)).await;
+    }
+
+    async fn tick(&mut self) {
+        let now = now();
+        self.desk.tick(now);
+        if self.watch.changed() {
+            self.reload(now).await;
+        }
+        self.carry_out().await;
+        self.heartbeat(now).await;
+        self.count_dropped(now).await;
+        self.report.store(Arc::new(self.status()));
+    }
+
+    async fn heartbeat(&self, now: Millis) {
+        let Some(payload) = self.desk.heartbeat(now) else { return };
+        for partition in Partition::all() {
+            self.publish(Outgoing::heartbeat(&self.wire, partition, payload.clone())).await;
+        }
+    }
+
+    /// The client library drops messages when a subscription's buffer is full, and its own event of it may be
+    /// dropped too; what came in less what was read, once nothing waits, is what was lost.
+    async fn count_dropped(&mut self, now: Millis) {
+        let received = self.link.client.statistics().in_messages.load(std::sync::atomic::Ordering::Relaxed);
+        let missing = received.saturating_sub(self.heard.read);
+        // A message may be on its way from the connection to the subscription: lost is what stays missing.
+        let lost = missing.min(self.heard.missing);
+        self.heard.missing = missing;
+        let waiting = missing.saturating_sub(self.heard.reported) > 0
+            && (missing != lost || self.heard.reported == lost);
+        if waiting || lost <= self.heard.reported {
+            return;
+        }
+        let newly = lost - self.heard.reported;
+        self.heard.reported = lost;
+        self.metrics.dropped.inc_by(newly);
+        tracing::warn!(newly, "messages were lost before the guard could read them");
+        let mut event =
+            Event::new(Kind::Dropped, now).detail("the guard could not keep up; nothing was let through");
+        event.count = Some(newly);
+        self.event(event).await;
+    }
+
+    async fn reload(&mut self, now: Millis) {
+        let (error, reason) = match reload::load(&self.config, &self.store) {
+            Ok(in_force) => {
+                let copy = in_force.clone();
+                match self.desk.replace(in_force, now) {
+                    Ok(()) => return self.reloaded(&copy),
+                    Err(refused) => (refused.to_string(), Some(refused.reason)),
+                }
+            }
+            Err(error) => (error.to_string(), error.reason()),
+        };
+        tracing::error!(error, "the new policy or status is refused; the old one stays in force");
+        let mut event = Event::new(Kind::ChangeRefused, now).detail(error);
+        if let Some(reason) = reason {
+            event = event.because(reason);
+        }
+        self.event(event).await;
+    }
+
+    fn reloaded(&self, in_force: &InForce) {
+        tracing::info!("policy and status were read again");
+        self.hall.replace(in_force);
+        let auth = self.auth.clone();
+        tokio::spawn(async move {
+            let cut = auth.recheck().await;
+            tracing::info!(cut, "connections whose rights changed were cut");
+        });
+    }
+
+    fn status(&self) -> StatusReport {
+        let sessions = self.desk.sessions();
+        let in_force = sessions.in_force();
+        let progress = self.desk.sync_handle().progress();
+        let not_ready = if !self.desk.admits() {
+            Some("the audit log cannot be written".to_owned())
+        } else if !self.link.is_up() {
+            Some("not connected to the bus".to_owned())
+        } else {
+            None
+        };
+        let info = self.link.client.server_info();
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            bus: self.config.roots.name.to_string(),
+            epoch: sessions.guard().epoch,
+            started: self.started.0,
+            ready: not_ready.is_none(),
+            not_ready,
+            policy_version: in_force.policy.version(),
+            status_version: in_force.status.version,
+            status_valid_until: in_force.status.valid_until.0,
+            server: format!("{} {}", info.server_name, info.version),
+            sessions: sessions
+                .roster()
+                .iter()
+                .map(|session| SessionReport {
+                    agent: session.agent().to_string(),
+                    session: session.id().to_string(),
+                    team: session.credential.claims().team.to_string(),
+                    readings: session.readings.len(),
+                    keys: session.keys.len(),
+                })
+                .collect(),
+            quarantined: sessions.quarantined().iter().map(ToString::to_string).collect(),
+            audit: AuditReport {
+                written: progress.written,
+                synced: progress.synced,
+                sealed: progress.sealed,
+                fault: progress.fault.or(progress.seal_fault),
+            },
+            dropped: self.heard.reported,
+        }
+    }
+
+    /// Reads no more, finishes what was received, closes the log.
+    async fn stop(mut self) -> Result<(), ServiceError> {
+        tracing::info!("the guard is stopping");
+        self.event(Event::new(Kind::Stopping, now())).await;
+        // Nobody new; whoever is in stays connected and waits for the next guard's heartbeat.
+        self.auth.stop().await;
+        let drained = tokio::time::timeout(DRAIN, async {
+            // After these the server sends no more, and the streams end behind what is buffered.
+            let _ = self.ingress.drain().await;
+            let _ = self.control.drain().await;
+            while let Some(message) = self.control.next().await {
+                self.control_turn(message).await;
+            }
+            while let Some(message) = self.ingress.next().await {
+                self.ingress_turn(message).await;
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!("stopped before everything received was finished: the server does not answer");
+        }
+        // What was only counted is still to be logged and told.
+        self.desk.tick(now());
+        self.carry_out().await;
+        let Self { desk, verdicts, link, system, .. } = self;
+        let synced = desk.sync_handle();
+        let upto = synced.progress().written;
+        let _ = tokio::time::timeout(DRAIN, synced.synced(upto)).await;
+        // Its task ends when the last sender is gone, after the verdicts under way.
+        drop(verdicts);
+        desk.close()?;
+        for link in [link, system] {
+            let _ = tokio::time::timeout(DRAIN, link.client.drain()).await;
+        }
+        Ok(())
+    }
+}
