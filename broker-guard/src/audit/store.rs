@@ -28,9 +28,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sealbus_envelope::time::Millis;
+
+use crate::clock::now;
 
 use super::entry::{self, Body, EntryError, Gap, GapCause, Position, Record, Start};
 use super::files::{Layout, is_full, make_reserve, release_reserve, sync_directory};
@@ -482,9 +484,4 @@ fn start_segment(layout: &Layout, first_leaf: u64) -> io::Result<Segment> {
 
 fn full_or_io(error: io::Error) -> OpenError {
     if is_full(&error) { OpenError::Full } else { OpenError::Io(error) }
-}
-
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
