@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The lock file that this binary was built with names every version.
 const LOCK: &str = include_str!("../../../../Cargo.lock");
 const LIBRARIES: &[&str] = &["async-nats", "chacha20poly1305", "ed25519-dalek", "sha2", "tokio"];
-const PEERS: &[&str] = &["vodozemac", "openmls", "openmls_rust_crypto"];
+const PEERS: &[&str] = &["cedar-policy", "vodozemac", "openmls", "openmls_rust_crypto"];
 
 /// Machine and versions, taken before the run.
 #[derive(Debug, Clone, Serialize)]

@@ -16,6 +16,7 @@ mod latency;
 mod pacer;
 #[cfg(feature = "peers")]
 mod peers;
+mod policy;
 mod progress;
 mod relay;
 mod report;
@@ -29,6 +30,7 @@ Examples:
   cargo run --release -p sealbus-tests --bin sealbus-bench -- guard
   cargo run --release -p sealbus-tests --bin sealbus-bench -- latency --seconds 30 --json > latency.json
   cargo run --release -p sealbus-tests --features peers --bin sealbus-bench -- envelope
+  cargo run --release -p sealbus-tests --features peers --bin sealbus-bench -- policy
 
 Absolute figures are this machine's; compare ratios. Measure with --release, on a machine that is idle.";
 
@@ -60,6 +62,8 @@ enum Bench {
     Latency,
     /// Seal, guard, verify and open in one run: rate, latency, latency of confirmed publishing
     EndToEnd,
+    /// A policy decision at 10 to 10,000 rules, loading, memory; with `--features peers` beside Cedar
+    Policy,
 }
 
 impl Bench {
@@ -69,6 +73,7 @@ impl Bench {
             Self::Guard => guard::run(budget),
             Self::Latency => latency::run(budget),
             Self::EndToEnd => end_to_end::run(budget),
+            Self::Policy => policy::run(budget),
         }
     }
 }
