@@ -122,6 +122,13 @@ impl Client {
         sync::get(&self.shared.view).map(|view| view.head.version)
     }
 
+    /// The taint floor: the join of the labels of all that this agent was given to read. A message without a label
+    /// of its own is labelled at least this; one below it is denied, but for a [flow grant](Publish::flow_grant).
+    #[must_use]
+    pub fn floor(&self) -> Label {
+        self.shared().floor()
+    }
+
     /// The label in the policy's words, such as `internal/deps+findings/checked` (`-` for no compartment).
     ///
     /// # Errors

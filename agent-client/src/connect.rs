@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_nats::rustls;
-use sealbus_envelope::{reader::EpochFloor, reason::Reason};
+use sealbus_envelope::{label::Label, reader::EpochFloor, reason::Reason};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -144,6 +144,7 @@ impl ConnectOptions {
             keyring: Mutex::new(Keyring::default()),
             reader_keys: Mutex::new(reader_keys),
             sender_keys: Mutex::new(SenderKeys::default()),
+            floor: Mutex::new(Label::BOTTOM),
             seen: Seen::new(),
             driver,
             outbox,

@@ -64,6 +64,11 @@ pub enum Event {
         /// Why.
         why: RekeyReason,
     },
+    /// What this agent was given to read changed: messages without a label of their own are labelled at least this.
+    FloorChanged {
+        /// The join of it all.
+        floor: Label,
+    },
     /// A newer policy is in force.
     PolicyChanged {
         /// Its version.
@@ -131,6 +136,14 @@ impl fmt::Display for Event {
             Self::Quarantined => f.write_str("this agent is in quarantine"),
             Self::Lobby { reason } => write!(f, "not let in: {} [{reason}]", reason.meaning()),
             Self::Rekeyed { rule, .. } => write!(f, "new sender key for rule `{rule}`"),
+            Self::FloorChanged { floor } => {
+                let (level, integrity) = (floor.level.number(), floor.integrity.number());
+                let compartments: Vec<_> = floor.compartments.iter().collect();
+                write!(
+                    f,
+                    "the taint floor is now level {level}, compartments {compartments:?}, integrity {integrity}"
+                )
+            }
             Self::PolicyChanged { version } => write!(f, "policy version {version} is in force"),
             Self::StatusChanged { version } => write!(f, "status version {version} is in force"),
             Self::GapSeen { sender, count, .. } => write!(f, "{count} messages of `{sender}` are missing"),

@@ -11,7 +11,7 @@ use sealbus_envelope::{
     hash::Hash,
     identity::{Credential, Member, SessionId},
     keys::KeyId,
-    policy::Rule,
+    policy::{FlowGrant, Rule},
     proof::admission,
     reader::{self, Delivery, Lookup, ReadingKey},
     reason::{Reason, Refused},
@@ -87,6 +87,10 @@ impl Lookup for Known<'_> {
 
     fn rule(&self, name: &str) -> Option<Arc<Rule>> {
         self.view.rule(name).cloned()
+    }
+
+    fn flow_grant(&self, name: &str) -> Option<Arc<FlowGrant>> {
+        self.view.flow_grant(name).cloned()
     }
 
     fn key(&self, id: &KeyId) -> Option<Arc<ReadingKey>> {

@@ -26,6 +26,7 @@ pub mod credentials;
 mod driver;
 mod error;
 mod events;
+mod flow;
 mod inlet;
 mod keyring;
 mod message;

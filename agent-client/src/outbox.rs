@@ -11,6 +11,7 @@ use std::{
 
 use sealbus_envelope::{
     hash::Hash,
+    name::Name,
     policy::MessageKind,
     proof::{admission::ADMISSION_RESERVE, batch::MAX_BATCH},
     reason::Reason,
@@ -45,6 +46,7 @@ pub(crate) struct Outgoing {
     pub(crate) content: Content,
     pub(crate) ttl_ms: u32,
     pub(crate) parents: Vec<Parent>,
+    pub(crate) flow_grant: Option<Name>,
     pub(crate) request: Option<Hash>,
     /// Who waits for the verdict.
     pub(crate) confirm: Option<oneshot::Sender<Result<Receipt>>>,
@@ -230,7 +232,7 @@ impl Outbox {
             rule: message.slot.rule.clone(),
             subject: message.subject.clone(),
             label: message.slot.label,
-            flow_grant: None,
+            flow_grant: message.flow_grant.clone(),
             key,
             sequence,
             issued_at: clock::now(),

@@ -8,7 +8,7 @@ use sealbus_envelope::{
     identity::{Claims, Credential, Role, Roots, Status},
     label::{Label, Level},
     name::Name,
-    policy::{HeadFields, MessageKind, Rule, Tables, check_publish},
+    policy::{Faults, FlowGrant, HeadFields, MessageKind, Records, Rule, Tables, check_publish},
     reader::PolicyHistory,
     reason::{Reason, Refused},
     subject::{Pattern, Subject},
@@ -23,6 +23,7 @@ pub(crate) struct View {
     pub(crate) head: HeadFields,
     pub(crate) tables: Tables,
     pub(crate) rules: Vec<Arc<Rule>>,
+    grants: Vec<Arc<FlowGrant>>,
     pub(crate) status: Status,
     guards: Vec<Arc<Credential>>,
     pub(crate) policies: PolicyHistory,
@@ -47,7 +48,7 @@ impl View {
         previous: Option<&Self>,
         now: Millis,
     ) -> Result<Self, Refused> {
-        let (head, tables, rules) = welcome.policy.verify(roots)?;
+        let (head, Records { tables, rules, grants }) = welcome.policy.verify(roots)?;
         let head = *head.fields();
         let status = Status::verify(&welcome.status, roots.bus(), &tables.status_key)?;
         let rolled_back = |what| Err(Refused::new(Reason::RolledBack, what));
@@ -72,7 +73,8 @@ impl View {
             }
         }
         let rules = rules.into_iter().map(Arc::new).collect();
-        Ok(Self { head, tables, rules, status, guards, policies })
+        let grants = grants.into_iter().map(Arc::new).collect();
+        Ok(Self { head, tables, rules, grants, status, guards, policies })
     }
 
     /// The guard with this key.
@@ -85,20 +87,32 @@ impl View {
         self.rules.iter().find(|rule| rule.name.as_str() == name)
     }
 
+    /// The flow grant with this name, if it concerns us.
+    pub(crate) fn flow_grant(&self, name: &str) -> Option<&Arc<FlowGrant>> {
+        self.grants.iter().find(|grant| grant.name.as_str() == name)
+    }
+
+    /// Whether we may publish (or ask) under the rule, be it because observe mode lets that pass.
+    fn lets_publish(&self, rule: &Rule, claims: &Claims) -> bool {
+        rule.names_publisher(claims) || self.tables.observes(rule, claims)
+    }
+
     /// Picks the rule to publish (or ask) under: the one named, or the only one that takes the subject, and
-    /// the label if there is one. Checks everything the guard will check of it.
+    /// the label if there is one, else the rule's default joined with `least`. Checks all that the guard will check
+    /// of it but where it comes from.
     pub(crate) fn choose(
         &self,
         claims: &Claims,
         subject: &Subject,
         named: Option<&str>,
-        label: Option<Label>,
+        (label, least): (Option<Label>, Label),
         ask: bool,
     ) -> Result<(Arc<Rule>, Label)> {
         let not_allowed = |refused| Error::refused(ErrorKind::NotAllowed, refused);
         let check = |rule: &Rule| {
-            let label = label.unwrap_or(rule.default_label);
-            check_publish(&self.tables, rule, claims, subject, label, false).map(|()| label)
+            let label = label.unwrap_or_else(|| rule.default_label.join(least));
+            let mut faults = Faults::observing(self.tables.observes(rule, claims));
+            check_publish(&self.tables, rule, claims, subject, label, false, &mut faults).map(|()| label)
         };
         if let Some(named) = named {
             let rule = self.rule(named).ok_or_else(|| self.unknown_rule(claims, named))?;
@@ -109,7 +123,7 @@ impl View {
         }
         let of_kind = |rule: &&Arc<Rule>| matches!(rule.kind, MessageKind::Request { .. }) == ask;
         let mine: Vec<_> =
-            self.rules.iter().filter(of_kind).filter(|rule| rule.names_publisher(claims)).collect();
+            self.rules.iter().filter(of_kind).filter(|rule| self.lets_publish(rule, claims)).collect();
         let covering: Vec<_> = mine.iter().filter(|rule| rule.pattern.matches(subject)).collect();
         let fitting: Vec<_> = covering
             .iter()

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use sealbus_envelope::{
     hash::Hash,
     label::Label,
+    name::Name,
     proof::admission::Decision,
     reason::Reason,
     subject::Subject,
@@ -16,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     Client,
     error::{Error, ErrorKind, Result},
+    flow::Flow,
     message::{JSON, MSGPACK, Message},
     outbox::Outgoing,
     sealing::Slot,
@@ -46,6 +48,7 @@ pub struct Publish {
     pub(crate) ttl: Duration,
     pub(crate) parents: Vec<Parent>,
     pub(crate) rule: Option<String>,
+    pub(crate) flow_grant: Option<String>,
 }
 
 impl Publish {
@@ -58,6 +61,7 @@ impl Publish {
             ttl: DEFAULT_TTL,
             parents: Vec::new(),
             rule: None,
+            flow_grant: None,
         }
     }
 
@@ -82,7 +86,8 @@ impl Publish {
         Ok(Self::new(subject, payload).content_type(MSGPACK))
     }
 
-    /// With this label. By default: the rule's default label, joined with the parents' labels.
+    /// With this label. By default: the rule's default label, joined with the parents' labels and the
+    /// [floor](Client::floor); with a flow grant, joined with what it gives.
     pub const fn label(mut self, label: Label) -> Self {
         self.label = Some(label);
         self
@@ -127,8 +132,10 @@ impl Publish {
         self
     }
 
-    pub(crate) fn parents_label(&self) -> Option<Label> {
-        self.parents.iter().map(|parent| parent.label).reduce(Label::join)
+    /// By this flow grant of the policy: what it lifts may flow to a label that does not dominate it.
+    pub fn flow_grant(mut self, name: impl Into<String>) -> Self {
+        self.flow_grant = Some(name.into());
+        self
     }
 }
 
@@ -252,22 +259,10 @@ impl Client {
         let subject = Subject::parse(&publish.subject).map_err(usage)?;
         let view = shared.view()?;
         let claims = shared.session.me().claims();
-        let (rule, label) = match (publish.label, publish.parents_label()) {
-            (Some(label), _) => view.choose(claims, &subject, publish.rule.as_deref(), Some(label), ask)?,
-            (None, None) => view.choose(claims, &subject, publish.rule.as_deref(), None, ask)?,
-            (None, Some(parents)) => {
-                let (rule, label) = view.choose(claims, &subject, publish.rule.as_deref(), None, ask)?;
-                let name = rule.name.clone();
-                view.choose(claims, &subject, Some(name.as_str()), Some(label.join(parents)), ask)?
-            }
-        };
-        if publish.parents_label().is_some_and(|parents| !label.dominates(parents)) {
-            return Err(Error::with_reason(
-                ErrorKind::NotAllowed,
-                Reason::BelowParents,
-                format!("label {} for `{subject}`", view.tables.show(label)),
-            ));
-        }
+        let flow = Flow::of(&publish, shared.floor(), &view)?;
+        let wanted = (publish.label, flow.least());
+        let (rule, label) = view.choose(claims, &subject, publish.rule.as_deref(), wanted, ask)?;
+        flow.check(&view, &rule, claims, &subject, label)?;
         let (slot, max) = (Slot { rule: rule.name.clone(), label, asker: None }, rule.max_bytes);
         Prepared { slot, subject, publish, request: None }.check(max)
     }
@@ -292,6 +287,7 @@ impl Client {
             content: publish.content,
             ttl_ms,
             parents: publish.parents,
+            flow_grant: publish.flow_grant.and_then(|name| Name::parse(&name).ok()),
             request,
             confirm,
             reply,

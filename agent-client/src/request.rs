@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::Stream;
 use sealbus_envelope::{
-    policy::{MessageKind, check_publish},
+    policy::{Faults, MessageKind, check_publish},
     reason::Reason,
     subject::{Pattern, Subject},
 };
@@ -21,6 +21,7 @@ use crate::{
     connect::Alive,
     error::{Error, ErrorKind, Result},
     events::Event,
+    flow::Flow,
     inlet::{Inlet, Raw},
     message::Message,
     publish::{Prepared, Publish, Receipt},
@@ -224,14 +225,13 @@ fn prepare_reply(client: &Client, request: &Message, publish: Publish) -> Result
     let MessageKind::Request { deadline_ms } = rule.kind else {
         return Err(Error::with_reason(ErrorKind::NotAllowed, Reason::WrongPattern, "rule"));
     };
-    let parents = publish.parents_label().unwrap_or(request.label());
-    let label = publish.label.unwrap_or_else(|| rule.default_label.join(parents));
-    if !label.dominates(parents) {
-        return Err(Error::with_reason(ErrorKind::NotAllowed, Reason::BelowParents, view.tables.show(label)));
-    }
+    let flow = Flow::of(&publish, shared.floor(), &view)?;
+    let label = publish.label.unwrap_or_else(|| rule.default_label.join(flow.least()));
     let subject = Subject::parse(request.subject()).map_err(not_allowed)?;
     let claims = shared.session.me().claims();
-    check_publish(&view.tables, rule, claims, &subject, label, true).map_err(not_allowed)?;
+    flow.check(&view, rule, claims, &subject, label)?;
+    let mut faults = Faults::observing(view.tables.observes(rule, claims));
+    check_publish(&view.tables, rule, claims, &subject, label, true, &mut faults).map_err(not_allowed)?;
     let slot = Slot { rule: rule.name.clone(), label, asker: Some(request.session()) };
     let ttl = publish.ttl.min(Duration::from_millis(u64::from(deadline_ms)));
     Prepared { slot, subject, publish: publish.ttl(ttl), request: Some(request.digest()) }

@@ -12,6 +12,7 @@ use sealbus_envelope::{
     hash::Hash,
     identity::{Roots, SessionId},
     keys::KeyId,
+    label::Label,
     name::Name,
     reader::{Context, DEFAULT_SKEW_MS, EpochFloor},
     reason::Reason,
@@ -22,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::{
     clock,
     error::{Error, ErrorKind, Result},
-    events::EventSender,
+    events::{Event, EventSender},
     keyring::{Keyring, ReaderKeys},
     message::Message,
     outbox::{Outgoing, Signal},
@@ -102,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) news: watch::Sender<u64>,
     pub(crate) view: RwLock<Option<Arc<View>>>,
     pub(crate) epochs: EpochFloor,
+    /// The taint floor, as the guard told.
+    pub(crate) floor: Mutex<Label>,
     pub(crate) keyring: Mutex<Keyring>,
     pub(crate) reader_keys: Mutex<ReaderKeys>,
     pub(crate) sender_keys: Mutex<SenderKeys>,
@@ -143,6 +146,19 @@ impl Shared {
         sync::get(&self.view).ok_or_else(|| {
             Error::with_reason(ErrorKind::GuardUnavailable, Reason::NoPolicy, "no welcome yet")
         })
+    }
+
+    /// The join of the labels of all that the session was given to read.
+    pub(crate) fn floor(&self) -> Label {
+        *sync::lock(&self.floor)
+    }
+
+    /// Takes a floor that the guard told.
+    pub(crate) fn set_floor(&self, floor: Label) {
+        let before = std::mem::replace(&mut *sync::lock(&self.floor), floor);
+        if before != floor {
+            self.events.send(Event::FloorChanged { floor });
+        }
     }
 
     pub(crate) fn tell(&self, command: Command) {

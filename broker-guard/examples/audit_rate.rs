@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             rule: "collect-web".into(),
             subject: "collect.web.raw".into(),
             label: Label::default(),
+            flow_grant: None,
             parents: parents.as_slice().into(),
             policy_version: 7,
             guard_time: Millis(1_700_000_000_000),

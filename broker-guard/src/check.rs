@@ -12,7 +12,7 @@ use sealbus_envelope::{
     hash::Hash,
     identity::{BusId, SessionId},
     name::{AgentToken, Name},
-    policy::MessageKind,
+    policy::{self, Faults, MessageKind},
     reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
@@ -20,7 +20,10 @@ use sealbus_envelope::{
 };
 
 use crate::{
-    policy::compile::{CompiledPolicy, CompiledRule},
+    policy::{
+        compile::{CompiledGrant, CompiledPolicy, CompiledRule},
+        decide::Allowed,
+    },
     roster::{
         Roster,
         requests::{OpenRequest, Requests},
@@ -55,6 +58,7 @@ pub struct Permit<'a> {
     gap: u64,
     partition: Partition,
     exchange: Exchange,
+    observed: Option<Reason>,
 }
 
 /// What a permit changed among the open requests.
@@ -82,6 +86,12 @@ impl<'a> Permit<'a> {
     #[must_use]
     pub const fn gap(&self) -> u64 {
         self.gap
+    }
+
+    /// What it would have been denied for, were it not for observe mode.
+    #[must_use]
+    pub const fn observed(&self) -> Option<Reason> {
+        self.observed
     }
 
     /// The sender's partition.
@@ -225,14 +235,22 @@ impl Checker {
             }
         };
         let verified = known.verify(decoded, session, seen)?;
-        let rule = check_policy(view.policy, session, &header, bytes.len())?;
-        check_label(&header)?;
+        let Allowed { rule, mut faults } = check_policy(view.policy, session, &header, bytes.len())?;
+        let grant = check_flow(view.policy, session, &header, bytes.len(), now, &mut faults)?;
         // Last of the checks on the sender, though cheap: who seals with a key that it never opened *and* above
         // its clearance is to be told, and remembered, for the latter.
         let gap = key.ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
-        self.senders.check_rule(rule, session, now)?;
+        self.senders.check_rule(rule, session, now, &mut faults)?;
+        self.senders.check_grant(grant, session, now, &mut faults)?;
         let (route, exchange) = self.route(rule, roster, session, &header, verified.digest(), now)?;
-        Ok(Permit { verified, route, gap, partition: ingress.partition, exchange })
+        Ok(Permit {
+            verified,
+            route,
+            gap,
+            partition: ingress.partition,
+            exchange,
+            observed: faults.observed().map(|fault| fault.reason),
+        })
     }
 
     fn route(
@@ -357,7 +375,7 @@ fn check_policy<'p>(
     session: &LiveSession,
     header: &Header<'_>,
     size: usize,
-) -> Result<&'p CompiledRule, Refused> {
+) -> Result<Allowed<'p>, Refused> {
     let who = &session.principal;
     if header.request.is_some() {
         policy.may_answer(who, header.rule, header.subject, header.label, size)
@@ -367,14 +385,23 @@ fn check_policy<'p>(
     .map_err(|reason| Refused::new(reason, "policy"))
 }
 
-/// The label must dominate those of the parents it names (Bell-LaPadula upwards, Biba downwards).
-fn check_label(header: &Header<'_>) -> Result<(), Refused> {
-    if header.flow_grant.is_some() {
-        return Err(Refused::new(Reason::FlowGrantUnknown, "header.flow_grant"));
-    }
-    if header.label.dominates(header.parents_join) {
-        Ok(())
-    } else {
-        Err(Refused::new(Reason::BelowParents, "header.label"))
-    }
+/// The label must dominate those of the parents it names and of all that its sender was given to read
+/// (Bell-LaPadula upwards, Biba downwards), but for what a flow grant lifts. Gives the grant, if one is used.
+fn check_flow<'p>(
+    policy: &'p CompiledPolicy,
+    session: &LiveSession,
+    header: &Header<'_>,
+    size: usize,
+    now: Millis,
+    faults: &mut Faults,
+) -> Result<Option<&'p CompiledGrant>, Refused> {
+    let named = header.flow_grant.and_then(|name| policy.grant(name));
+    let record = named.map(|grant| &grant.record);
+    let claims = session.credential.claims();
+    let usable = policy::check_flow(header, record, claims, size, now, faults)?;
+    let grant = named.filter(|_| usable.is_some());
+    policy
+        .check_floor(&session.floor, header.label, grant)
+        .or_else(|reason| faults.found(reason, "header.label"))?;
+    Ok(grant)
 }

@@ -10,7 +10,7 @@ use sealbus_envelope::{
 };
 use serde::Serialize;
 
-use crate::audit::entry::Body;
+use crate::{audit::entry::Body, taint::Raise};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,8 @@ pub enum Effect {
     },
     /// A heartbeat to the agents of a partition, now.
     Beat(Partition),
+    /// Raise a floor, durably, before anything that comes after is told to anybody.
+    RaiseFloor(Raise),
     /// Write it in the audit log.
     Record(Body<'static>),
     /// End a session's connection, because its permissions are no longer right.
@@ -79,6 +81,12 @@ impl Effects {
     pub fn beat(&mut self, partition: Partition) {
         self.cost = self.cost.saturating_add(1);
         self.list.push(Effect::Beat(partition));
+    }
+
+    /// Raises a floor.
+    pub fn raise_floor(&mut self, raise: Raise) {
+        self.cost = self.cost.saturating_add(1);
+        self.list.push(Effect::RaiseFloor(raise));
     }
 
     /// Writes in the audit log.

@@ -34,3 +34,4 @@ pub mod roster;
 pub mod service;
 pub mod sessions;
 pub mod store;
+pub mod taint;

@@ -4,17 +4,21 @@
 //! have one answer. No IO, no clock. Leaving costs what the session itself had, not what the bus has: else
 //! a storm of joins and leaves would cost its square.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sealbus_envelope::{
     hash::Hash,
     identity::{Credential, SessionId},
     keys::{KeyId, ReaderKey},
+    label::Label,
     name::{AgentToken, Name},
     time::Millis,
 };
 
-use crate::policy::decide::Principal;
+use crate::{policy::decide::Principal, taint::Floor};
 
 mod marks;
 pub mod requests;
@@ -104,6 +108,12 @@ impl Roster {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.principal = principal;
         }
+    }
+
+    /// Sets what counts against a session; gives the join of what did before.
+    pub fn set_floor(&mut self, id: SessionId, floor: Arc<Floor>) -> Option<Label> {
+        let session = self.sessions.get_mut(&id)?;
+        Some(std::mem::replace(&mut session.floor, floor).join())
     }
 
     /// Removes a session and returns it with the keys of others that it was granted. Where its own keys

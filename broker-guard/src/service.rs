@@ -180,8 +180,10 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         max_payload,
         in_force,
         quarantined.collect(),
+        store.floors()?,
     );
-    let desk = Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, metrics.clone());
+    let desk =
+        Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, Arc::clone(&store), metrics.clone());
 
     let control = link.client.subscribe(wire.control_all()).await?;
     let ingress = link.client.subscribe(wire.ingress_all()).await?;

@@ -31,6 +31,7 @@ use crate::{
         OwnedKey, Roster,
         session::{LiveSession, MAX_READINGS, Reading},
     },
+    taint::Floors,
 };
 
 mod hello;
@@ -71,6 +72,7 @@ pub struct Sessions {
     in_force: InForce,
     roster: Roster,
     quarantined: HashSet<AgentToken>,
+    floors: Floors,
     /// Keys that must rotate, told at a tick: many readers leaving at once cost one rotation.
     due: HashMap<OwnedKey, Due>,
     /// Keys that a reader asked for since the last tick: asking again is of no use before the next.
@@ -109,6 +111,7 @@ impl Sessions {
         max_payload: u32,
         in_force: InForce,
         quarantined: HashSet<AgentToken>,
+        floors: Floors,
     ) -> Self {
         Self {
             excerpts: Excerpts::new(&in_force.bundle),
@@ -119,6 +122,7 @@ impl Sessions {
             in_force,
             roster: Roster::default(),
             quarantined,
+            floors,
             due: HashMap::new(),
             wanted: HashSet::new(),
             control: AgentLimits::new(CONTROL_RATE),
@@ -160,6 +164,12 @@ impl Sessions {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.due.len() + self.wanted.len() + self.control.len()
+    }
+
+    /// What agents were given to read.
+    #[must_use]
+    pub const fn floors(&self) -> &Floors {
+        &self.floors
     }
 
     /// All that the checker looks things up in, borrowed apart from each other.
@@ -234,7 +244,7 @@ impl Sessions {
                 Ok(())
             }
             verb::OPEN => self.open(session, &control::decode(payload)?, now, effects),
-            verb::GRANT => self.relay(session, &control::decode(payload)?, seen, effects),
+            verb::GRANT => self.relay(session, &control::decode(payload)?, seen, now, effects),
             verb::WANT => self.want(session, &control::decode(payload)?, effects),
             verb::BYE => {
                 let control::Bye {} = control::decode(payload)?;
@@ -397,7 +407,7 @@ impl Sessions {
         }
         for (id, agent) in sessions {
             let Some(session) = self.roster.get(id) else { continue };
-            match self.welcome(&session.principal) {
+            match self.welcome(&session.principal, &agent, id) {
                 Ok(welcome) => effects.tell_encoded(&agent, id, kind::WELCOME, welcome),
                 // It hears of the policy by the heartbeat, and why it gets none when it says hello again.
                 Err(refused) => tracing::error!(%agent, %refused, "the policy cannot be sent to an agent"),
@@ -451,6 +461,7 @@ impl Sessions {
     /// Once a second: tells senders which keys to rotate, and ends sessions whose time is over.
     pub fn tick(&mut self, now: Millis, effects: &mut Effects) -> Result<(), Refused> {
         self.control.prune(now);
+        self.floors.expire(now);
         self.wanted.clear();
         self.roster.expire_marks(now);
         for (owned, due) in std::mem::take(&mut self.due) {

@@ -1,5 +1,6 @@
 //! What the guard must remember across restarts, in one file on its own disk: how often it started, who is in
-//! quarantine, the highest policy and status versions it has seen, and which connection is whose.
+//! quarantine, what agents were given to read, the highest policy and status versions it has seen, and which
+//! connection is whose.
 //!
 //! It lives here and not on the broker, which is among the hostile (a server that could roll back a quarantine
 //! would). Each call is one transaction: what it says is done is on disk when it returns, and a guard that is
@@ -17,6 +18,7 @@
 //! ```
 
 mod error;
+mod floors;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,8 @@ pub const SCHEMA: u64 = 1;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const QUARANTINE: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("quarantine");
 const CONNECTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("connections");
+
+const FLOORS: TableDefinition<'_, (&[u8], &str), &[u8]> = TableDefinition::new("floors");
 
 const SCHEMA_KEY: &str = "schema";
 const EPOCH_KEY: &str = "epoch";
@@ -106,6 +110,7 @@ impl Store {
         let found = store.write(|tx| {
             tx.open_table(QUARANTINE)?;
             tx.open_table(CONNECTIONS)?;
+            tx.open_table(FLOORS)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(SCHEMA_KEY)?.map(|schema| schema.value());
             if found.is_none() {

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use sealbus_envelope::identity::{Roots, SigningKey};
-//! use sealbus_envelope::policy::{Bundle, Tables};
+//! use sealbus_envelope::policy::{Bundle, Records, Tables};
 //! use sealbus_envelope::{name::Name, time::Millis};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
@@ -13,23 +13,35 @@
 //! };
 //! let tables = Tables {
 //!     bus: roots.bus(), levels: vec![Name::parse("public")?], compartments: vec![],
-//!     integrity: vec![Name::parse("untrusted")?], teams: vec![], status_key: status.public().clone(),
-//!     guards: vec![], freshness_ms: 60_000, max_readers: 1_000,
+//!     integrity: vec![Name::parse("untrusted")?], teams: vec![], zones: vec![], status_key: status.public().clone(),
+//!     guards: vec![], freshness_ms: 60_000, max_readers: 1_000, observe: false,
 //! };
-//! let bundle = Bundle::sign(tables, vec![], 1, Millis(1), &[&policy_key], &roots)?;
-//! let (head, tables, rules) = bundle.excerpt(|_| true).verify(&roots)?;
+//! let records = Records { tables, rules: vec![], grants: vec![] };
+//! let bundle = Bundle::sign(records, 1, Millis(1), &[&policy_key], &roots)?;
+//! let (head, records) = bundle.excerpt(|_| true).verify(&roots)?;
 //! assert_eq!(head.fields().version, 1);
+//! assert_eq!(&records, bundle.records());
 //! # Ok(())
 //! # }
 //! ```
 
+mod access;
 mod bundle;
+mod faults;
+mod flow;
+mod record;
 mod rule;
+mod tables;
+mod zone;
 
+pub use access::{check_publish, check_read};
 pub use bundle::{
-    Bundle, BundleHead, Excerpt, ExcerptRule, HeadFields, MAX_BUNDLE, MAX_RULES, MAX_SIGNATURES,
+    Bundle, BundleHead, Excerpt, ExcerptRecord, HeadFields, Leaves, MAX_BUNDLE, MAX_RULES, MAX_SIGNATURES,
+    Records,
 };
-pub use rule::{
-    MAX_GUARDS, MAX_PARTIES, MAX_RECORD, MAX_TEAMS, MessageKind, Party, Rate, Rule, Tables, Team, Who,
-    bundle_root, check_publish, check_read,
-};
+pub use faults::Faults;
+pub use flow::{FlowGrant, MAX_GRANTS, check_flow};
+pub use record::MAX_RECORD;
+pub use rule::{MAX_PARTIES, MessageKind, Party, Rate, Rule, Who};
+pub use tables::{MAX_GUARDS, MAX_TEAMS, Tables, TaintScope, Team};
+pub use zone::{MAX_PLACE, MAX_PLACES, MAX_ZONES, Zone, ZoneTls};

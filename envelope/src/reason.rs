@@ -117,7 +117,13 @@ reasons! {
     AboveClearance = "above_clearance", "the label is above the clearance", "use a label within the clearance";
     AboveIntegrity = "above_integrity", "the label claims more integrity than the sender may vouch for", "claim no more than your integrity ceiling";
     BelowParents = "below_parents", "the label does not dominate the labels of the parents it names", "label it at least as high as its parents";
+    BelowFloor = "below_floor", "the label does not dominate what the sender was given to read", "label it at least as high as your floor, or name a flow grant";
     FlowGrantUnknown = "flow_grant_unknown", "the envelope names a flow grant that the policy does not have", "name a flow grant of the policy in force";
+    FlowGrantMismatch = "flow_grant_mismatch", "the flow grant is not for this team, subject, label or size", "use the grant only for the step that it names";
+    FlowGrantExpired = "flow_grant_expired", "the flow grant's time is over", "ask the operators to renew the grant";
+    FanInExceeded = "fan_in_exceeded", "as many agents as the rule lets publish at once hold a key already", "wait until one of them ends, or ask the operators for a higher limit";
+    WrongZone = "wrong_zone", "the connection is not where the zone of the agent's team must be", "connect to a server of the zone: `sealbus policy place`";
+    AboveCeiling = "above_ceiling", "the clearance is above the ceiling of the zone", "run the agent in a higher zone, or lower its clearance";
     RateLimited = "rate_limited", "more messages than the rule's rate", "slow down";
     TooBigForRule = "too_big_for_rule", "larger than the rule's size limit", "send less, or ask for a higher limit";
     WrongPattern = "wrong_pattern", "a request on a stream rule, or a stream message on a request rule", "use the message pattern that the rule has";
@@ -147,6 +153,28 @@ reasons! {
     Overloaded = "overloaded", "a bounded buffer is full", "slow down";
     Timeout = "timeout", "no answer within the deadline", "try again";
     Malformed = "malformed", "a control message is malformed", "upgrade the older side";
+}
+
+impl Reason {
+    /// Whether observe mode may let it pass: faults of senders against rules and labels. Never identity,
+    /// cryptography, quarantine, or anything that gives a reader more.
+    #[must_use]
+    pub const fn is_observable(self) -> bool {
+        matches!(
+            self,
+            Self::NotPublisher
+                | Self::LabelOutOfRange
+                | Self::AboveIntegrity
+                | Self::TooBigForRule
+                | Self::RateLimited
+                | Self::BelowParents
+                | Self::BelowFloor
+                | Self::FlowGrantUnknown
+                | Self::FlowGrantMismatch
+                | Self::FlowGrantExpired
+                | Self::FanInExceeded
+        )
+    }
 }
 
 impl fmt::Display for Reason {

@@ -8,13 +8,13 @@ use std::{
 
 use sealbus_envelope::{
     control::{
-        self, DeniedNotice, Granted, Grants, LobbyNotice, ReaderRecord, Readers, Rekey, Subscribed,
-        VerdictNotice, Welcome, kind,
+        self, DeniedNotice, FloorNotice, Granted, Grants, LobbyNotice, ReaderRecord, Readers, Rekey,
+        Subscribed, VerdictNotice, Welcome, kind,
     },
     hash::Hash,
     identity::{Credential, Member, SessionId},
     keys::{self, ReaderKey, SenderKey},
-    policy::Rule,
+    policy::{FlowGrant, Rule},
     proof::admission::{Admission, Verdict},
     reader::{self, Lookup, ReadingKey},
     reason::{Reason, Refused},
@@ -53,6 +53,9 @@ impl Lookup for PolicyOnly<'_> {
     fn rule(&self, name: &str) -> Option<Arc<Rule>> {
         self.0.rule(name).cloned()
     }
+    fn flow_grant(&self, name: &str) -> Option<Arc<FlowGrant>> {
+        self.0.flow_grant(name).cloned()
+    }
     fn key(&self, _: &keys::KeyId) -> Option<Arc<ReadingKey>> {
         None
     }
@@ -78,6 +81,7 @@ impl Driver {
             kind::DENIED => control::decode(&bytes).map(|denied| self.on_denied(denied)),
             kind::REKEY => control::decode(&bytes).map(|rekey| self.on_rekey(&rekey)),
             kind::SUBSCRIBED => control::decode(&bytes).map(|answer| self.on_subscribed(&answer)),
+            kind::FLOOR => control::decode(&bytes).map(|FloorNotice { floor }| self.shared.set_floor(floor)),
             kind::LOBBY => control::decode(&bytes).map(|notice| self.on_lobby(&notice)),
             // A newer guard may say more than we understand.
             _ => Ok(()),
@@ -118,6 +122,7 @@ impl Driver {
             }
         }
         sync::set(&shared.view, Some(Arc::clone(&view)));
+        shared.set_floor(welcome.floor);
         if let Some(previous) = previous {
             if view.head.version > previous.head.version {
                 shared.events.send(Event::PolicyChanged { version: view.head.version });

@@ -179,6 +179,8 @@ pub struct Admitted<'a> {
     pub subject: Text<'a>,
     /// Its label.
     pub label: Label,
+    /// The flow grant it used.
+    pub flow_grant: Option<Text<'a>>,
     /// The digests of the envelopes it says it derives from.
     pub parents: Cow<'a, [Hex<32>]>,
     /// The version of the policy that admitted it.

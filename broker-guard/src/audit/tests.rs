@@ -63,6 +63,7 @@ fn admission(i: u64) -> Record<'static> {
             rule: "collect-web".into(),
             subject: "collect.web.raw".into(),
             label: Label::default(),
+            flow_grant: None,
             parents: Vec::new().into(),
             policy_version: 1,
             guard_time: Millis(1_000_000 + i),

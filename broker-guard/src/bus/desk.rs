@@ -2,7 +2,7 @@
 //!
 //! One task owns a desk and all its state; nothing here locks. What it returns is published by its owner.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -34,6 +34,8 @@ use crate::{
     quarantine::evidence::{FloodLimits, Proof, Response, Tally},
     roster::session::LiveSession,
     sessions::{InForce, Sessions},
+    store::Store,
+    taint::Raise,
 };
 
 /// Verdicts that wait for the log to be on disk.
@@ -68,6 +70,9 @@ pub struct Desk {
     checker: Checker,
     audit: AuditLog,
     audit_failed: bool,
+    store: Arc<Store>,
+    /// Floors that rose and are not on disk yet: until they are, no key is handed over.
+    unsaved: Vec<Raise>,
     seen: SeenCache,
     denials: Denials,
     tallies: HashMap<AgentToken, Tally>,
@@ -98,6 +103,7 @@ impl Desk {
         guard_key: SigningKey,
         sessions: Sessions,
         audit: AuditLog,
+        store: Arc<Store>,
         metrics: Metrics,
     ) -> Self {
         let bus = sessions.in_force().policy.tables().bus;
@@ -110,6 +116,8 @@ impl Desk {
             sessions,
             audit,
             audit_failed: false,
+            store,
+            unsaved: Vec::new(),
             seen: SeenCache::default(),
             denials: Denials::default(),
             tallies: HashMap::new(),
@@ -216,7 +224,7 @@ impl Desk {
                     epoch: appended.epoch,
                     position,
                     time: now,
-                    observed: false,
+                    observed: permit.observed().is_some(),
                 };
                 (permit.verified().digest(), decision)
             })
@@ -432,12 +440,17 @@ impl Desk {
             })
             .collect();
         let granted = records.iter().filter(|record| matches!(record.body, Body::KeyGranted(_))).count();
-        let logged = self.append_records(&records, now);
+        self.unsaved.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::RaiseFloor(raise) => Some(raise.clone()),
+            _ => None,
+        }));
+        let logged = self.save_floors() && self.append_records(&records, now);
         if logged {
             self.metrics.grants.inc_by(u64::try_from(granted).unwrap_or(0));
         }
         for effect in effects {
             match effect {
+                Effect::RaiseFloor(_) => {}
                 // What is not logged does not happen: no session is let in, no key is handed over (its reader
                 // asks again). But nobody's loss of a right waits for the log.
                 Effect::Tell { kind, .. } if !logged && kind != kind::REKEY => {}
@@ -451,6 +464,23 @@ impl Desk {
                 }
                 Effect::Disconnect { session, reason } => self.todo.disconnect.push((session, reason)),
                 Effect::Record(_) => {}
+            }
+        }
+    }
+
+    /// Puts floors that rose on disk. Rare: once for each agent, rule and label.
+    fn save_floors(&mut self) -> bool {
+        if self.unsaved.is_empty() {
+            return true;
+        }
+        match self.store.raise_floors(&self.unsaved) {
+            Ok(()) => {
+                self.unsaved.clear();
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "taint floors cannot be kept: no key is handed over until they can");
+                false
             }
         }
     }
@@ -610,11 +640,12 @@ fn admitted<'p>(permit: &'p Permit<'_>, policy_version: u64, now: Millis) -> Rec
             rule: header.rule.into(),
             subject: header.subject.into(),
             label: header.label,
+            flow_grant: header.flow_grant.map(Into::into),
             parents: parents.into(),
             policy_version,
             guard_time: now,
             confirm: header.flags.confirm(),
-            observed: None,
+            observed: permit.observed().map(|reason| reason.code().into()),
         }),
     }
 }

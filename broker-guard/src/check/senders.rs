@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use sealbus_envelope::{
-    name::AgentToken,
-    policy::Rate,
+    name::{AgentToken, Name},
+    policy::{Faults, Rate},
     reason::{Reason, Refused},
     time::Millis,
 };
 
 use super::rate::{AgentLimits, Limiter};
 use crate::{
-    policy::compile::{CompiledPolicy, CompiledRule},
+    policy::compile::{CompiledGrant, CompiledPolicy, CompiledRule},
     roster::{Roster, session::LiveSession},
 };
 
@@ -25,6 +25,7 @@ const STRANGER: Rate = Rate { per_second: 100, burst: 1_000 };
 struct Sender {
     overall: Option<Limiter>,
     by_rule: HashMap<u16, Limiter>,
+    by_grant: HashMap<Name, Limiter>,
 }
 
 /// The limits in use. Bounded by the agents that have sessions, and [`MAX_AGENTS`](super::rate::MAX_AGENTS)
@@ -51,8 +52,9 @@ impl Senders {
         self.strangers.prune(now);
         self.known.retain(|_, sender| {
             sender.by_rule.retain(|_, limiter| !limiter.is_idle(now));
+            sender.by_grant.retain(|_, limiter| !limiter.is_idle(now));
             let idle = sender.overall.as_mut().is_none_or(|limiter| limiter.is_idle(now));
-            !idle || !sender.by_rule.is_empty()
+            !idle || !sender.by_rule.is_empty() || !sender.by_grant.is_empty()
         });
     }
 
@@ -77,7 +79,10 @@ impl Senders {
                     Some(session) => {
                         let mut overall = overall_rate(policy, session).map(Limiter::new);
                         let within = overall.as_mut().is_none_or(|limiter| limiter.admit(now));
-                        self.known.insert(token, Sender { overall, by_rule: HashMap::new() });
+                        self.known.insert(
+                            token,
+                            Sender { overall, by_rule: HashMap::new(), by_grant: HashMap::new() },
+                        );
                         within
                     }
                     None => self.strangers.of(&token).admit(now),
@@ -92,13 +97,31 @@ impl Senders {
         rule: &CompiledRule,
         session: &LiveSession,
         now: Millis,
+        faults: &mut Faults,
     ) -> Result<(), Refused> {
         let Some(rate) = rule.rate else { return Ok(()) };
         let limited = Refused::new(Reason::RateLimited, "rule");
         // There is one: the overall check made it.
         let sender = self.known.get_mut(session.agent()).ok_or(limited)?;
         let limiter = sender.by_rule.entry(rule.id.number()).or_insert_with(|| Limiter::new(rate));
-        if limiter.admit(now) { Ok(()) } else { Err(limited) }
+        if limiter.admit(now) { Ok(()) } else { faults.found(limited.reason, limited.what) }
+    }
+
+    /// A flow grant may be for a trickle only.
+    pub(super) fn check_grant(
+        &mut self,
+        grant: Option<&CompiledGrant>,
+        session: &LiveSession,
+        now: Millis,
+        faults: &mut Faults,
+    ) -> Result<(), Refused> {
+        let Some((grant, rate)) = grant.and_then(|grant| Some((&grant.record, grant.record.rate?))) else {
+            return Ok(());
+        };
+        let limited = Refused::new(Reason::RateLimited, "flow grant");
+        let sender = self.known.get_mut(session.agent()).ok_or(limited)?;
+        let limiter = sender.by_grant.entry(grant.name.clone()).or_insert_with(|| Limiter::new(rate));
+        if limiter.admit(now) { Ok(()) } else { faults.found(limited.reason, limited.what) }
     }
 }
 

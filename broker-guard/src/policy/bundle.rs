@@ -1,7 +1,7 @@
 //! From a checked policy to the records that the policy keys sign, and back to what a guard enforces.
 
 use sealbus_envelope::identity::{PublicKey, Roots, SigningKey};
-use sealbus_envelope::policy::{Bundle, Excerpt, ExcerptRule, Rule, Tables};
+use sealbus_envelope::policy::{Bundle, Excerpt, ExcerptRecord, Leaves, Records, Tables};
 use sealbus_envelope::proof::merkle::Tree;
 use sealbus_envelope::reason::Refused;
 use sealbus_envelope::time::Millis;
@@ -41,23 +41,31 @@ pub struct ServiceKeys {
     pub guards: Vec<PublicKey>,
 }
 
-/// The records of `policy`: the tables and the rules, as they are signed.
+/// The records of `policy`, as they are signed.
 #[must_use]
-pub fn records(policy: &Policy, keys: &ServiceKeys, roots: &Roots) -> (Tables, Vec<Rule>) {
+pub fn records(policy: &Policy, keys: &ServiceKeys, roots: &Roots) -> Records {
     let mut teams: Vec<_> = policy.teams.iter().map(|team| team.record.clone()).collect();
     teams.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut zones = policy.zones.clone();
+    zones.sort_by(|a, b| a.name.cmp(&b.name));
     let tables = Tables {
         bus: roots.bus(),
         levels: policy.levels.clone(),
         compartments: policy.compartments.clone(),
         integrity: policy.integrity.clone(),
         teams,
+        zones,
         status_key: keys.status.clone(),
         guards: keys.guards.clone(),
         freshness_ms: policy.freshness_ms,
         max_readers: policy.max_readers,
+        observe: policy.observe,
     };
-    (tables, policy.rules.iter().map(|rule| rule.record.clone()).collect())
+    Records {
+        tables,
+        rules: policy.rules.iter().map(|rule| rule.record.clone()).collect(),
+        grants: policy.grants.iter().map(|grant| grant.record.clone()).collect(),
+    }
 }
 
 /// Signs `policy` as `version` with the policy keys at hand, which must make the quorum of `roots`.
@@ -73,8 +81,7 @@ pub fn sign(
     signers: &[&SigningKey],
     roots: &Roots,
 ) -> Result<Bundle, BundleError> {
-    let (tables, rules) = records(policy, keys, roots);
-    let bundle = Bundle::sign(tables, rules, version, issued, signers, roots)?;
+    let bundle = Bundle::sign(records(policy, keys, roots), version, issued, signers, roots)?;
     CompiledPolicy::compile(&bundle)?;
     Ok(bundle)
 }
@@ -98,8 +105,7 @@ pub fn load(bytes: &[u8], roots: &Roots, in_force: u64) -> Result<(Bundle, Compi
 #[derive(Debug, Clone)]
 pub struct Excerpts {
     head: Vec<u8>,
-    tables: Vec<u8>,
-    rules: Vec<Vec<u8>>,
+    leaves: Leaves,
     tree: Tree,
 }
 
@@ -107,30 +113,37 @@ impl Excerpts {
     /// Encodes the records and builds the Merkle tree.
     #[must_use]
     pub fn new(bundle: &Bundle) -> Self {
-        let tables = bundle.tables().encode();
-        let rules: Vec<Vec<u8>> = bundle.rules().iter().map(Rule::encode).collect();
-        let tree = Tree::build(std::iter::once(tables.as_slice()).chain(rules.iter().map(Vec::as_slice)));
-        Self { head: bundle.head().as_bytes().to_vec(), tables, rules, tree }
+        let leaves = bundle.records().leaves();
+        Self { head: bundle.head().as_bytes().to_vec(), tree: leaves.tree(), leaves }
     }
 
-    /// The rules that name `who` or its team, each with its proof. `policy` is the same bundle, compiled.
+    /// The rules that `who` has a part in and the flow grants of use under them, each with its proof. `policy`
+    /// is the same bundle, compiled.
     #[must_use]
     pub fn concerning(&self, policy: &CompiledPolicy, who: &Principal) -> Excerpt {
-        let rules = policy.rules_naming(who).into_iter().filter_map(|rule| self.rule(rule)).collect();
+        let rules = policy.rules_concerning(who);
+        let grants = policy.grants().iter().zip(&self.leaves.grants).zip(1 + self.leaves.rules.len()..);
+        let of_use =
+            grants.filter(|((grant, _), _)| rules.iter().any(|rule| grant.record.to.overlaps(&rule.pattern)));
         Excerpt {
             head: self.head.clone(),
-            tables: self.tables.clone(),
+            tables: self.leaves.tables.clone(),
             tables_path: self.tree.path(0).unwrap_or_default(),
-            rules,
+            grants: of_use.filter_map(|((_, leaf), place)| self.proven(place, leaf)).collect(),
+            rules: rules.iter().filter_map(|rule| self.rule(rule)).collect(),
         }
     }
 
-    fn rule(&self, rule: &CompiledRule) -> Option<ExcerptRule> {
+    fn rule(&self, rule: &CompiledRule) -> Option<ExcerptRecord> {
         let place = usize::from(rule.id.number());
-        Some(ExcerptRule {
-            index: u32::try_from(place + 1).ok()?,
-            record: self.rules.get(place)?.clone(),
-            path: self.tree.path(place + 1)?,
+        self.proven(place + 1, self.leaves.rules.get(place)?)
+    }
+
+    fn proven(&self, place: usize, leaf: &[u8]) -> Option<ExcerptRecord> {
+        Some(ExcerptRecord {
+            index: u32::try_from(place).ok()?,
+            record: leaf.to_vec(),
+            path: self.tree.path(place)?,
         })
     }
 }

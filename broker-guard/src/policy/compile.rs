@@ -6,7 +6,9 @@ use std::collections::HashMap;
 
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange};
 use sealbus_envelope::name::Name;
-use sealbus_envelope::policy::{Bundle, MAX_RULES, MessageKind, Party, Rate, Rule, Tables, Team, Who};
+use sealbus_envelope::policy::{
+    Bundle, FlowGrant, MAX_RULES, MessageKind, Party, Rate, Rule, Tables, TaintScope, Team, Who,
+};
 use sealbus_envelope::subject::Pattern;
 
 use super::decide::Principal;
@@ -85,6 +87,27 @@ pub struct CompiledTeam {
     pub clearance: Clearance,
     /// The most trusted rank it may claim.
     pub integrity_ceiling: Integrity,
+    /// How long what its members read counts against what they write.
+    pub taint: TaintScope,
+    /// Its members' faults are recorded and let pass.
+    pub observe: bool,
+}
+
+/// A flow grant, compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompiledGrant {
+    /// What was signed.
+    pub record: FlowGrant,
+    /// The rules whose patterns its `from` covers, ascending.
+    from: Box<[RuleId]>,
+}
+
+impl CompiledGrant {
+    /// Whether it lifts what was labelled `label` and read under `rule`.
+    #[must_use]
+    pub fn lifts(&self, rule: &CompiledRule, label: Label) -> bool {
+        self.record.lifts(label) && self.from.binary_search(&rule.id).is_ok()
+    }
 }
 
 /// One side of a rule: teams as bits, and the few agents named by themselves.
@@ -157,6 +180,10 @@ pub struct CompiledRule {
     pub rate: Option<Rate>,
     /// Largest envelope, in bytes on the wire.
     pub max_bytes: usize,
+    /// At most so many agents hold an open key.
+    pub fan_in: Option<u32>,
+    /// Senders' faults are recorded and let pass.
+    pub observe: bool,
     shape: Shape,
 }
 
@@ -251,6 +278,9 @@ pub struct CompiledPolicy {
     rules_of_team: Vec<Vec<RuleId>>,
     rules_of_agent: HashMap<Name, Vec<RuleId>>,
     subjects: SubjectTrie<RuleId>,
+    grants: Vec<CompiledGrant>,
+    /// The rules under which everybody is observed.
+    observed: Vec<RuleId>,
 }
 
 impl CompiledPolicy {
@@ -278,6 +308,8 @@ impl CompiledPolicy {
             rules_of_team: vec![Vec::new(); tables.teams.len()],
             rules_of_agent: HashMap::new(),
             subjects: SubjectTrie::new(),
+            grants: Vec::with_capacity(bundle.grants().len()),
+            observed: Vec::new(),
         };
         for (team, n) in tables.teams.iter().zip(0..=u8::MAX) {
             policy.add_team(team, TeamId(n))?;
@@ -285,11 +317,14 @@ impl CompiledPolicy {
         for (rule, n) in bundle.rules().iter().zip(0..=u16::MAX) {
             policy.add_rule(rule, RuleId(n))?;
         }
+        for grant in bundle.grants() {
+            policy.add_grant(grant)?;
+        }
         Ok(policy)
     }
 
     fn add_team(&mut self, team: &Team, id: TeamId) -> Result<(), CompileError> {
-        let Team { name, clearance, integrity_ceiling } = team;
+        let Team { name, clearance, integrity_ceiling, zone: _, taint, observe } = team;
         if !self.declares(Label::new(clearance.level, clearance.compartments, *integrity_ceiling)) {
             return Err(CompileError::UndeclaredLabel(name.clone()));
         }
@@ -301,7 +336,19 @@ impl CompiledPolicy {
             name: name.clone(),
             clearance: *clearance,
             integrity_ceiling: *integrity_ceiling,
+            taint: *taint,
+            observe: *observe,
         });
+        Ok(())
+    }
+
+    fn add_grant(&mut self, grant: &FlowGrant) -> Result<(), CompileError> {
+        if ![grant.from_label, grant.to_label].into_iter().all(|label| self.declares(label)) {
+            return Err(CompileError::UndeclaredLabel(grant.name.clone()));
+        }
+        let covered = self.rules.iter().filter(|rule| grant.from.covers(&rule.pattern));
+        let from = covered.map(|rule| rule.id).collect();
+        self.grants.push(CompiledGrant { record: grant.clone(), from });
         Ok(())
     }
 
@@ -328,6 +375,9 @@ impl CompiledPolicy {
             }
         }
         self.subjects.insert(rule.pattern.as_str(), id);
+        if rule.observe {
+            self.observed.push(id);
+        }
         self.rules.push(CompiledRule {
             id,
             name: rule.name.clone(),
@@ -339,6 +389,8 @@ impl CompiledPolicy {
             kind: rule.kind,
             rate: rule.rate,
             max_bytes: usize::try_from(rule.max_bytes).unwrap_or(usize::MAX),
+            fan_in: rule.fan_in,
+            observe: rule.observe,
             shape: Shape::of(&rule.pattern),
         });
         Ok(())
@@ -445,6 +497,38 @@ impl CompiledPolicy {
     fn in_order(&self, mut ids: Vec<RuleId>) -> Vec<&CompiledRule> {
         ids.sort_unstable();
         ids.into_iter().filter_map(|id| self.rules.get(usize::from(id.0))).collect()
+    }
+
+    /// Every flow grant, in policy order.
+    #[must_use]
+    pub fn grants(&self) -> &[CompiledGrant] {
+        &self.grants
+    }
+
+    /// The flow grant called `name`.
+    #[must_use]
+    pub fn grant(&self, name: &str) -> Option<&CompiledGrant> {
+        self.grants.iter().find(|grant| grant.record.name.as_str() == name)
+    }
+
+    /// Whether `who` is observed under every rule.
+    #[must_use]
+    pub fn observes_all_of(&self, who: &Principal) -> bool {
+        self.tables.observe || self.team(who.team()).is_some_and(|team| team.observe)
+    }
+
+    /// The rules that `who` has a part in, in policy order: those that name it or its team, and those under which
+    /// observe mode lets it send.
+    #[must_use]
+    pub fn rules_concerning(&self, who: &Principal) -> Vec<&CompiledRule> {
+        if self.observes_all_of(who) {
+            return self.rules.iter().collect();
+        }
+        let named = self.rules_naming(who);
+        let mut ids: Vec<_> = named.iter().map(|rule| rule.id).chain(self.observed.iter().copied()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        self.in_order(ids)
     }
 
     /// Whether the policy names every number of `label`.

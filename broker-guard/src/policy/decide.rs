@@ -6,10 +6,13 @@
 use sealbus_envelope::identity::Claims;
 use sealbus_envelope::label::{Clearance, Integrity, Label};
 use sealbus_envelope::name::{AgentToken, Name};
+use sealbus_envelope::policy::Faults;
 use sealbus_envelope::reason::Reason;
 use sealbus_envelope::subject::Pattern;
+use sealbus_envelope::time::Millis;
 
-use super::compile::{CompiledPolicy, CompiledRule, TeamId};
+use super::compile::{CompiledGrant, CompiledPolicy, CompiledRule, TeamId};
+use crate::taint::Floor;
 
 /// An agent as one policy sees it: its credential cut down to what its team has.
 ///
@@ -22,6 +25,7 @@ pub struct Principal {
     team: TeamId,
     clearance: Clearance,
     integrity_ceiling: Integrity,
+    observed: bool,
     policy: [u8; 32],
 }
 
@@ -57,6 +61,15 @@ impl Principal {
     }
 }
 
+/// An envelope that a rule allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed<'p> {
+    /// The rule.
+    pub rule: &'p CompiledRule,
+    /// What observe mode let pass, and whether it lets pass more.
+    pub faults: Faults,
+}
+
 /// What a rule lets an agent do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part<'p> {
@@ -83,6 +96,7 @@ impl CompiledPolicy {
             team: team.id,
             clearance: claims.clearance.meet(team.clearance),
             integrity_ceiling: claims.integrity_ceiling.min(team.integrity_ceiling),
+            observed: self.tables().observe || team.observe,
             policy: *self.digest(),
         })
     }
@@ -99,7 +113,7 @@ impl CompiledPolicy {
     /// # Errors
     /// The first reason against it: `old_policy`, `unknown_rule`, `not_publisher`,
     /// `subject_outside_rule`, `label_unknown`, `label_out_of_range`, `above_clearance`,
-    /// `above_integrity`, `too_big_for_rule`.
+    /// `above_integrity`, `too_big_for_rule`; but for what observe mode lets pass.
     pub fn may_publish(
         &self,
         who: &Principal,
@@ -107,12 +121,13 @@ impl CompiledPolicy {
         subject: &str,
         label: Label,
         size: usize,
-    ) -> Result<&CompiledRule, Reason> {
+    ) -> Result<Allowed<'_>, Reason> {
         let rule = self.rule_for(who, rule)?;
+        let mut faults = rule.faults(who);
         if !rule.publishers.names(who) {
-            return Err(Reason::NotPublisher);
+            found(&mut faults, Reason::NotPublisher)?;
         }
-        self.write(who, rule, subject, label, size)
+        self.write(who, rule, subject, label, size, faults)
     }
 
     /// May `who` answer a request under `rule` with an envelope of `size` bytes labelled `label`?
@@ -127,7 +142,7 @@ impl CompiledPolicy {
         subject: &str,
         label: Label,
         size: usize,
-    ) -> Result<&CompiledRule, Reason> {
+    ) -> Result<Allowed<'_>, Reason> {
         let rule = self.rule_for(who, rule)?;
         if !rule.is_request() {
             return Err(Reason::WrongPattern);
@@ -135,7 +150,94 @@ impl CompiledPolicy {
         if !rule.subscribers.names(who) {
             return Err(Reason::NotSubscriber);
         }
-        self.write(who, rule, subject, label, size)
+        self.write(who, rule, subject, label, size, rule.faults(who))
+    }
+
+    /// May `who` seal with a key for `label` under `rule`: to publish or ask, or, if `answers`, to answer one that
+    /// asked?
+    ///
+    /// # Errors
+    /// `old_policy`, `unknown_rule`, `wrong_pattern`, `not_subscriber` or `not_publisher`, `label_unknown`,
+    /// `label_out_of_range`, `above_clearance`, `above_integrity`; but for what observe mode lets pass.
+    pub fn may_seal(
+        &self,
+        who: &Principal,
+        rule: &str,
+        label: Label,
+        answers: bool,
+    ) -> Result<Allowed<'_>, Reason> {
+        let rule = self.rule_for(who, rule)?;
+        let mut faults = rule.faults(who);
+        if answers && !rule.is_request() {
+            return Err(Reason::WrongPattern);
+        }
+        if answers && !rule.subscribers.names(who) {
+            return Err(Reason::NotSubscriber);
+        }
+        if !answers && !rule.publishers.names(who) {
+            found(&mut faults, Reason::NotPublisher)?;
+        }
+        self.label(who, rule, label, &mut faults)?;
+        if label.integrity > who.integrity_ceiling {
+            found(&mut faults, Reason::AboveIntegrity)?;
+        }
+        Ok(Allowed { rule, faults })
+    }
+
+    /// Whether an envelope with this label keeps to what its sender was given to read, but for what `grant` lifts:
+    /// the flow grant that the envelope names and may use.
+    ///
+    /// # Errors
+    /// `below_floor`.
+    pub fn check_floor(
+        &self,
+        floor: &Floor,
+        label: Label,
+        grant: Option<&CompiledGrant>,
+    ) -> Result<(), Reason> {
+        if label.dominates(floor.join()) {
+            return Ok(());
+        }
+        // What came under a rule that is gone no grant can lift: nobody can say any more what it was.
+        let lifted = |rule: &Name, read: Label| {
+            grant.is_some_and(|grant| self.rule(rule.as_str()).is_some_and(|rule| grant.lifts(rule, read)))
+        };
+        if floor.rules().all(|(rule, read)| label.dominates(read) || lifted(rule, read)) {
+            Ok(())
+        } else {
+            Err(Reason::BelowFloor)
+        }
+    }
+
+    /// Whether `who` may grant a key for `label` under `rule`: an envelope under it could keep to its floor, be it
+    /// by one of the flow grants.
+    ///
+    /// # Errors
+    /// `below_floor`.
+    pub fn check_key_floor(
+        &self,
+        who: &Principal,
+        floor: &Floor,
+        rule: &CompiledRule,
+        label: Label,
+        now: Millis,
+    ) -> Result<(), Reason> {
+        let team = self.team(who.team).map(|team| &team.name);
+        let of_use = |grant: &&CompiledGrant| {
+            let record = &grant.record;
+            Some(&record.team) == team
+                && record.to.overlaps(&rule.pattern)
+                && label.dominates(record.to_label)
+                && now < record.expires
+        };
+        self.check_floor(floor, label, None).or_else(|below| {
+            let mut grants = self.grants().iter().filter(of_use);
+            if grants.any(|grant| self.check_floor(floor, label, Some(grant)).is_ok()) {
+                Ok(())
+            } else {
+                Err(below)
+            }
+        })
     }
 
     /// May `who` subscribe to `pattern` (serve, if it is a request rule) under `rule`, in the queue group
@@ -176,7 +278,7 @@ impl CompiledPolicy {
         if !rule.reads(who) {
             return Err(Reason::NotSubscriber);
         }
-        self.label(who, rule, label)?;
+        self.label(who, rule, label, &mut Faults::enforced())?;
         Ok(rule)
     }
 
@@ -195,19 +297,19 @@ impl CompiledPolicy {
         })
     }
 
-    /// What each rule that names `who` or its team lets it do, in policy order. Rules above the agent's
+    /// What each rule that [concerns](Self::rules_concerning) `who` lets it do, in policy order. Rules above the agent's
     /// own clearance are left out: its credential may have less than its team.
     #[must_use]
     pub fn rules_for(&self, who: &Principal) -> Vec<Part<'_>> {
         if !self.knows(who) {
             return Vec::new();
         }
-        let rules = self.rules_naming(who).into_iter();
+        let rules = self.rules_concerning(who).into_iter();
         let rules = rules.filter(|rule| who.clearance.covers(rule.labels.low));
         rules
             .map(|rule| Part {
                 rule,
-                publishes: rule.publishers.names(who),
+                publishes: rule.lets_publish(who),
                 subscribes: rule.subscribers.names(who),
                 queue: rule.subscribers.queue_of(who),
             })
@@ -228,30 +330,55 @@ impl CompiledPolicy {
         subject: &str,
         label: Label,
         size: usize,
-    ) -> Result<&'p CompiledRule, Reason> {
+        mut faults: Faults,
+    ) -> Result<Allowed<'p>, Reason> {
         if !rule.covers(subject) {
             return Err(Reason::SubjectOutsideRule);
         }
-        self.label(who, rule, label)?;
+        self.label(who, rule, label, &mut faults)?;
         if label.integrity > who.integrity_ceiling {
-            return Err(Reason::AboveIntegrity);
+            found(&mut faults, Reason::AboveIntegrity)?;
         }
         if size > rule.max_bytes {
-            return Err(Reason::TooBigForRule);
+            found(&mut faults, Reason::TooBigForRule)?;
         }
-        Ok(rule)
+        Ok(Allowed { rule, faults })
     }
 
-    fn label(&self, who: &Principal, rule: &CompiledRule, label: Label) -> Result<(), Reason> {
+    fn label(
+        &self,
+        who: &Principal,
+        rule: &CompiledRule,
+        label: Label,
+        faults: &mut Faults,
+    ) -> Result<(), Reason> {
         if !self.declares(label) {
             return Err(Reason::LabelUnknown);
         }
         if !rule.labels.contains(label) {
-            return Err(Reason::LabelOutOfRange);
+            found(faults, Reason::LabelOutOfRange)?;
         }
         if !who.clearance.covers(label) {
             return Err(Reason::AboveClearance);
         }
         Ok(())
     }
+}
+
+impl CompiledRule {
+    /// Whether `who` may publish under it, be it because observe mode lets that pass.
+    #[must_use]
+    pub fn lets_publish(&self, who: &Principal) -> bool {
+        self.publishers.names(who) || self.observe || who.observed
+    }
+
+    /// Nothing found yet, for an envelope of `who` under this rule.
+    #[must_use]
+    pub const fn faults(&self, who: &Principal) -> Faults {
+        Faults::observing(self.observe || who.observed)
+    }
+}
+
+fn found(faults: &mut Faults, reason: Reason) -> Result<(), Reason> {
+    faults.found(reason, "policy").map_err(|fault| fault.reason)
 }

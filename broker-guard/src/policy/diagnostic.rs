@@ -46,6 +46,8 @@ pub enum Code {
     UnknownIntegrity,
     /// A rule nobody declared.
     UnknownRule,
+    /// A flow grant nobody declared.
+    UnknownGrant,
     /// No label lies in a rule's range.
     EmptyRange,
     /// The default label is not one the rule accepts.
@@ -87,6 +89,7 @@ impl Code {
             Self::UnknownCompartment => "unknown_compartment",
             Self::UnknownIntegrity => "unknown_integrity",
             Self::UnknownRule => "unknown_rule",
+            Self::UnknownGrant => "unknown_grant",
             Self::EmptyRange => "empty_range",
             Self::DefaultOutsideRange => "default_outside_range",
             Self::DefaultMissing => "default_missing",

@@ -6,23 +6,10 @@
 use std::ops::Range;
 
 use super::diagnostic::{Code, Finding, Findings};
-use super::source::{At, RawRule, RawTeam, RawZone};
-
-pub(crate) fn zone(raw: &RawZone, findings: &mut Findings) {
-    let span = |names: &Option<At<Vec<_>>>| names.as_ref().map(|names| names.span.clone());
-    refuse("servers", span(&raw.servers), "agents of the zone could connect to any server", findings);
-    refuse("cluster", place(&raw.cluster), "agents of the zone could connect to any cluster", findings);
-    refuse("tags", span(&raw.tags), "agents of the zone could connect to any server", findings);
-}
+use super::source::{At, RawGrant, RawRule, RawTeam};
 
 pub(crate) fn team(raw: &RawTeam, findings: &mut Findings) {
     refuse("oversight", place(&raw.oversight), "no circuit breaker would trip", findings);
-    refuse(
-        "taint",
-        place(&raw.taint),
-        "what an agent has read would not count against what it writes",
-        findings,
-    );
     refuse(
         "quorum",
         place(&raw.quorum),
@@ -39,8 +26,8 @@ pub(crate) fn rule(raw: &RawRule, findings: &mut Findings) {
     refuse("evidence", place(&raw.evidence), "no evidence key would be granted", findings);
 }
 
-pub(crate) fn grant(name: &At<String>, findings: &mut Findings) {
-    refuse("grants", Some(name.span.clone()), "the guard would deny the flow that it allows", findings);
+pub(crate) fn grant(raw: &RawGrant, findings: &mut Findings) {
+    refuse("approval", place(&raw.approval), "the grant could be used without anybody's approval", findings);
 }
 
 fn place<T>(field: &Option<At<T>>) -> Option<Range<usize>> {

@@ -2,10 +2,9 @@
 //!
 //! Only [`super::check`] makes one, so whoever holds a [`Policy`] need not check it again.
 
-use sealbus_envelope::label::{Clearance, Label};
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy as record;
-use sealbus_envelope::policy::Rate;
+use sealbus_envelope::policy::{Rate, Zone};
 
 /// Most teams in a policy: compiled team sets are 256 bits wide.
 pub const MAX_TEAMS: usize = 256;
@@ -44,6 +43,7 @@ pub struct Policy {
     pub(crate) teams: Vec<Team>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) grants: Vec<FlowGrant>,
+    pub(crate) observe: bool,
 }
 
 impl Policy {
@@ -95,26 +95,17 @@ impl Policy {
         &self.rules
     }
 
+    /// Whether every sender's faults are recorded and let pass.
+    #[must_use]
+    pub const fn observe(&self) -> bool {
+        self.observe
+    }
+
     /// Flow grants in file order.
     #[must_use]
     pub fn grants(&self) -> &[FlowGrant] {
         &self.grants
     }
-}
-
-/// A place agents run in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Zone {
-    /// Its name.
-    pub name: Name,
-    /// No team of the zone is cleared higher.
-    pub ceiling: Clearance,
-    /// NATS servers its agents connect to.
-    pub servers: Vec<String>,
-    /// NATS cluster its agents connect to.
-    pub cluster: Option<String>,
-    /// Tags those servers carry.
-    pub tags: Vec<String>,
 }
 
 /// How people watch over a team.
@@ -127,27 +118,13 @@ pub enum Oversight {
     OpenEnded,
 }
 
-/// How long what an agent has read counts against what it writes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TaintScope {
-    /// Until an order clears it.
-    #[default]
-    Agent,
-    /// Until its session ends.
-    Session,
-}
-
 /// A set of agents with the same rights: the signed record, and what the record has no room for yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Team {
-    /// Name, clearance, integrity ceiling.
+    /// What is signed.
     pub record: record::Team,
-    /// Its zone's name.
-    pub zone: Option<Name>,
     /// How people watch over it.
     pub oversight: Oversight,
-    /// How long its taint lasts.
-    pub taint: TaintScope,
     /// Policy signatures a credential of the team needs besides the issuer's.
     pub quorum: Option<u8>,
 }
@@ -165,19 +142,11 @@ pub struct Rule {
     pub evidence: Option<Name>,
 }
 
-/// An explicit declassification or endorsement.
+/// An explicit declassification or endorsement: the signed record, and what the record has no room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowGrant {
-    /// Its name.
-    pub name: Name,
-    /// Team that may use it.
-    pub team: Name,
-    /// Rule it is used on.
-    pub rule: Name,
-    /// Label information comes from.
-    pub from: Label,
-    /// Label it may be given.
-    pub to: Label,
-    /// Why.
+    /// What is signed.
+    pub record: record::FlowGrant,
+    /// Why, for the people who review and audit.
     pub reason: String,
 }

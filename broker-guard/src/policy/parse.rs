@@ -33,6 +33,7 @@ pub(crate) fn parse(source: &PolicySource, findings: &mut Findings) -> RawPolicy
         integrity: root.names("integrity", findings),
         freshness: root.name("freshness", findings),
         max_readers: root.number("max_readers", findings),
+        observe: root.switch("observe", findings),
         zones: root.tables("zones", "zone", findings, zone),
         teams: root.tables("teams", "team", findings, team),
         rules: root.tables("rules", "rule", findings, rule),
@@ -49,6 +50,8 @@ fn zone(fields: &mut Fields<'_>, findings: &mut Findings) -> RawZone {
         servers: fields.names("servers", findings),
         cluster: fields.name("cluster", findings),
         tags: fields.names("tags", findings),
+        tls: fields.name("tls", findings),
+        ca: fields.name("ca", findings),
         span: fields.span.clone(),
     }
 }
@@ -62,6 +65,7 @@ fn team(fields: &mut Fields<'_>, findings: &mut Findings) -> RawTeam {
         oversight: fields.name("oversight", findings),
         taint: fields.name("taint", findings),
         quorum: fields.number("quorum", findings),
+        observe: fields.switch("observe", findings),
         span: fields.span.clone(),
     }
 }
@@ -81,18 +85,25 @@ fn rule(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRule {
         durable: fields.switch("durable", findings),
         hold: fields.switch("hold", findings),
         evidence: fields.name("evidence", findings),
+        fan_in: fields.number("fan_in", findings),
+        observe: fields.switch("observe", findings),
         span: fields.span.clone(),
     }
 }
 
 fn grant(fields: &mut Fields<'_>, findings: &mut Findings) -> RawGrant {
-    fields.require(&["team", "rule", "from", "to", "reason"], findings);
+    fields.require(&["team", "from", "to", "from_label", "to_label", "expires", "reason"], findings);
     RawGrant {
         team: fields.name("team", findings),
-        rule: fields.name("rule", findings),
-        from: fields.table("from", findings, label),
-        to: fields.table("to", findings, label),
+        from: fields.name("from", findings),
+        to: fields.name("to", findings),
+        from_label: fields.table("from_label", findings, label),
+        to_label: fields.table("to_label", findings, label),
         reason: fields.name("reason", findings),
+        expires: fields.moment("expires", findings),
+        max_bytes: fields.number("max_bytes", findings),
+        rate: fields.table("rate", findings, rate),
+        approval: fields.number("approval", findings),
         span: fields.span.clone(),
     }
 }
@@ -157,6 +168,15 @@ impl<'t> Fields<'t> {
     fn name(&mut self, key: &'static str, findings: &mut Findings) -> Option<Name> {
         let value = self.get(key)?;
         string(value, &format!("`{key}`"), findings)
+    }
+
+    /// A date or time, written bare as TOML has it or as a string.
+    fn moment(&mut self, key: &'static str, findings: &mut Findings) -> Option<Name> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Datetime(moment) => Some(At::new(moment.to_string(), value.span())),
+            _ => string(value, &format!("`{key}`"), findings),
+        }
     }
 
     fn names(&mut self, key: &'static str, findings: &mut Findings) -> Option<Names> {
@@ -372,6 +392,13 @@ fn remedy(key: &str) -> &'static str {
         "subscribers" => "list the teams that may subscribe: `subscribers = [\"TEAM\"]`",
         "labels" => "say which labels the rule accepts: `labels = { level = \"NAME\" }`",
         "per_second" => "say how many envelopes a second one agent may publish",
+        "from" => "write the subjects of what it lifts, such as `from = \"orders.>\"`",
+        "to" => "write the subjects that it is used on, such as `to = \"orders.public.>\"`",
+        "from_label" => "write the highest label it lifts: `{ level = \"NAME\", compartments = [\"NAME\"] }`",
+        "to_label" => "write the lowest label it gives: `{ level = \"NAME\", compartments = [\"NAME\"] }`",
+        "expires" => {
+            "write its last day, such as `expires = 2027-06-30`: an exception that nobody renews ends"
+        }
         "reason" => "say why, for the people who review and audit it",
         _ => "add it",
     }

@@ -117,10 +117,14 @@ impl Permissions {
             BTreeSet::from([wire.session_box(agent, session, ">"), wire.heartbeat(Partition::of(agent))]);
         let mut deny = BTreeSet::new();
         let parts = policy.rules_for(who);
+        let observed = policy.observes_all_of(who);
+        if observed {
+            publish.insert(wire.ingress(agent, ">"));
+        }
         conflicts(who, &parts)?;
         for part in &parts {
             let pattern = part.rule.pattern.as_str();
-            if part.publishes || part.rule.is_request() {
+            if !observed && (part.publishes || part.rule.is_request()) {
                 publish.insert(wire.ingress(agent, pattern));
             }
             if !part.subscribes || part.rule.is_request() {

@@ -34,7 +34,7 @@ pub(crate) fn check(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
 fn zones(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
     for team in &policy.teams {
         let named = |name: &Name| policy.zones.iter().find(|zone| zone.name == *name);
-        let Some(zone) = team.zone.as_ref().and_then(named) else { continue };
+        let Some(zone) = team.record.zone.as_ref().and_then(named) else { continue };
         let team = &team.record;
         if zone.ceiling.meet(team.clearance) == team.clearance {
             continue;
@@ -261,7 +261,8 @@ fn unused(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
                 .help("name it in a rule, or remove it"),
         );
     }
-    let used: HashSet<&str> = policy.teams.iter().filter_map(|t| t.zone.as_ref()).map(Name::as_str).collect();
+    let used: HashSet<&str> =
+        policy.teams.iter().filter_map(|t| t.record.zone.as_ref()).map(Name::as_str).collect();
     for (name, _) in raw.zones.iter().filter(|(name, _)| !used.contains(name.value.as_str())) {
         let message = format!("zone `{}` has no team", name.value);
         findings.push(

@@ -65,6 +65,8 @@ pub struct RawPolicy {
     pub freshness: Option<Name>,
     /// The most readers that one sender key is granted to.
     pub max_readers: Option<At<u64>>,
+    /// Every sender's faults are recorded and let pass.
+    pub observe: Option<At<bool>>,
     /// `[zones.NAME]`.
     pub zones: Vec<(Name, RawZone)>,
     /// `[teams.NAME]`.
@@ -136,6 +138,10 @@ pub struct RawZone {
     pub cluster: Option<Name>,
     /// NATS server tags they need.
     pub tags: Option<Names>,
+    /// `any`, `encrypted` or `verified`.
+    pub tls: Option<Name>,
+    /// SHA-256 of a certificate that the verified chain must hold, in hex.
+    pub ca: Option<Name>,
     /// The table's heading.
     pub span: Range<usize>,
 }
@@ -155,6 +161,8 @@ pub struct RawTeam {
     pub taint: Option<Name>,
     /// Policy signatures its credentials need.
     pub quorum: Option<At<u64>>,
+    /// Its members' faults are recorded and let pass.
+    pub observe: Option<At<bool>>,
     /// The table's heading.
     pub span: Range<usize>,
 }
@@ -208,6 +216,10 @@ pub struct RawRule {
     pub hold: Option<At<bool>>,
     /// Team given a copy of every key, to read evidence.
     pub evidence: Option<Name>,
+    /// At most so many agents publish at once.
+    pub fan_in: Option<At<u64>>,
+    /// Senders' faults are recorded and let pass.
+    pub observe: Option<At<bool>>,
     /// The table's heading.
     pub span: Range<usize>,
 }
@@ -217,14 +229,24 @@ pub struct RawRule {
 pub struct RawGrant {
     /// Team that may use it.
     pub team: Option<Name>,
-    /// Rule it is used on.
-    pub rule: Option<Name>,
-    /// Label information comes from.
-    pub from: Option<RawLabel>,
-    /// Label it may be given.
-    pub to: Option<RawLabel>,
+    /// Subjects that the information was read on.
+    pub from: Option<Name>,
+    /// Subjects that it may be published on.
+    pub to: Option<Name>,
+    /// The highest label it lifts.
+    pub from_label: Option<RawLabel>,
+    /// The lowest label it gives.
+    pub to_label: Option<RawLabel>,
     /// Why, for the people who review and audit.
     pub reason: Option<At<String>>,
+    /// Its last moment: a date or an RFC 3339 time.
+    pub expires: Option<Name>,
+    /// Largest envelope that uses it.
+    pub max_bytes: Option<At<u64>>,
+    /// Limit per publisher on its use.
+    pub rate: Option<RawRate>,
+    /// People who must approve each use.
+    pub approval: Option<At<u64>>,
     /// The table's heading.
     pub span: Range<usize>,
 }

@@ -6,15 +6,18 @@
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy as record;
-use sealbus_envelope::policy::{MAX_PARTIES, MAX_RULES, MessageKind, Party, Rate, Who};
+use sealbus_envelope::policy::{
+    MAX_GRANTS, MAX_PARTIES, MAX_PLACE, MAX_PLACES, MAX_RULES, MAX_ZONES, MessageKind, Party, Rate,
+    TaintScope, Who, Zone, ZoneTls,
+};
 use sealbus_envelope::subject::Pattern;
+use sealbus_envelope::time::Millis;
 
 use super::diagnostic::{Code, Finding, Findings};
 use super::enforced;
 use super::model::{
     DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, FlowGrant,
-    MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, TaintScope, Team,
-    Zone,
+    MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, Team,
 };
 use super::names::{Table, checked_name};
 use super::source::{
@@ -31,6 +34,7 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
         zones: Table::new("zone", Code::UnknownZone),
         teams: Table::new("team", Code::UnknownTeam),
         rules: Table::new("rule", Code::UnknownRule),
+        grants: Table::new("flow grant", Code::UnknownGrant),
         findings,
     };
     resolver.declare(raw);
@@ -50,7 +54,12 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
         teams,
         rules,
         grants,
+        observe: on(raw.observe.as_ref()),
     }
+}
+
+fn on(switch: Option<&At<bool>>) -> bool {
+    switch.is_some_and(|switch| switch.value)
 }
 
 struct Resolver<'f> {
@@ -60,6 +69,7 @@ struct Resolver<'f> {
     zones: Table,
     teams: Table,
     rules: Table,
+    grants: Table,
     findings: &'f mut Findings,
 }
 
@@ -85,9 +95,10 @@ impl Resolver<'_> {
             }
             table.declare(names.value.iter(), most, self.findings);
         }
-        self.zones.declare(raw.zones.iter().map(|(name, _)| name), MAX_TEAMS, self.findings);
+        self.zones.declare(raw.zones.iter().map(|(name, _)| name), MAX_ZONES, self.findings);
         self.teams.declare(raw.teams.iter().map(|(name, _)| name), MAX_TEAMS, self.findings);
         self.rules.declare(raw.rules.iter().map(|(name, _)| name), MAX_RULES, self.findings);
+        self.grants.declare(raw.grants.iter().map(|(name, _)| name), MAX_GRANTS, self.findings);
     }
 
     fn level(&mut self, name: &At<String>) -> Option<Level> {
@@ -141,18 +152,80 @@ impl Resolver<'_> {
     }
 
     fn zone(&mut self, name: &At<String>, raw: &RawZone) -> Option<Zone> {
-        enforced::zone(raw, self.findings);
         let ceiling = self.clearance(raw.ceiling.as_ref());
-        let texts = |names: &Option<Names>| {
-            names.iter().flat_map(|names| &names.value).map(|name| name.value.clone()).collect()
-        };
+        let (servers, tags) = (self.places(raw.servers.as_ref()), self.places(raw.tags.as_ref()));
+        let cluster = raw.cluster.as_ref().map(|name| self.place(name));
+        let choices =
+            [("any", ZoneTls::Any), ("encrypted", ZoneTls::Encrypted), ("verified", ZoneTls::Verified)];
+        let tls = self.choice("tls", raw.tls.as_ref(), choices).unwrap_or_default();
+        let ca = raw.ca.as_ref().map(|ca| self.fingerprint(ca, tls));
         Some(Zone {
             name: Name::parse(&name.value).ok()?,
             ceiling: ceiling?,
-            servers: texts(&raw.servers),
-            cluster: raw.cluster.as_ref().map(|name| name.value.clone()),
-            tags: texts(&raw.tags),
+            servers: servers?,
+            // Written and not understood is not the same as not written.
+            cluster: cluster.map_or(Some(None), |cluster| cluster.map(Some))?,
+            tags: tags?,
+            tls,
+            ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
         })
+    }
+
+    fn places(&mut self, names: Option<&Names>) -> Option<Vec<String>> {
+        let Some(names) = names else { return Some(Vec::new()) };
+        if names.value.len() > MAX_PLACES {
+            let message = format!("a list of {} servers or tags", names.value.len());
+            self.findings.push(
+                Finding::error(Code::TooMany, message, names.span.clone(), "too many")
+                    .help(format!("name at most {MAX_PLACES}, or tell the servers apart by a tag")),
+            );
+        }
+        let mut all = Some(Vec::with_capacity(names.value.len()));
+        for (n, name) in names.value.iter().enumerate() {
+            self.once(names.value.iter().take(n), name);
+            all = all.zip(self.place(name)).map(|(mut all, place)| {
+                all.push(place);
+                all
+            });
+        }
+        all
+    }
+
+    fn place(&mut self, name: &At<String>) -> Option<String> {
+        if (1..=MAX_PLACE).contains(&name.value.len()) {
+            return Some(name.value.clone());
+        }
+        let message = "the name of a server, cluster or tag is empty or too long";
+        self.findings.push(
+            Finding::error(Code::InvalidName, message, name.span.clone(), "no name")
+                .help(format!("write what `server_name`, `cluster.name` or `server_tags` says in nats.conf, 1 to {MAX_PLACE} bytes")),
+        );
+        None
+    }
+
+    fn fingerprint(&mut self, written: &At<String>, tls: ZoneTls) -> Option<[u8; 32]> {
+        if tls != ZoneTls::Verified {
+            self.findings.push(
+                Finding::error(
+                    Code::Conflict,
+                    "a zone with `ca` and without `tls = \"verified\"`",
+                    written.span.clone(),
+                    "nothing is verified",
+                )
+                .help("write `tls = \"verified\"`, or remove `ca`"),
+            );
+        }
+        let plain: String = written.value.chars().filter(|c| *c != ':').collect();
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(plain.as_bytes()).ok();
+        let found = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        if found.is_none() {
+            let message = format!("`{}` is not a SHA-256 fingerprint", written.value);
+            self.findings.push(
+                Finding::error(Code::InvalidValue, message, written.span.clone(), "not 64 hex digits")
+                    .help("write what `openssl x509 -noout -fingerprint -sha256 -in CA.pem` prints"),
+            );
+        }
+        found
     }
 
     fn team(&mut self, name: &At<String>, raw: &RawTeam) -> Option<Team> {
@@ -173,10 +246,15 @@ impl Resolver<'_> {
         let quorum = raw.quorum.as_ref().and_then(|n| self.number("quorum", n, 255));
         let name = Name::parse(&name.value).ok()?;
         Some(Team {
-            record: record::Team { name, clearance: clearance?, integrity_ceiling: integrity? },
-            zone,
+            record: record::Team {
+                name,
+                clearance: clearance?,
+                integrity_ceiling: integrity?,
+                zone,
+                taint: taint.unwrap_or_default(),
+                observe: on(raw.observe.as_ref()),
+            },
             oversight: oversight.unwrap_or_default(),
-            taint: taint.unwrap_or_default(),
             quorum: quorum.and_then(|n| u8::try_from(n).ok()),
         })
     }
@@ -194,6 +272,7 @@ impl Resolver<'_> {
             Some(n) => self.number("max_bytes", n, MAX_BYTES),
             None => Some(DEFAULT_MAX_BYTES),
         };
+        let fan_in = raw.fan_in.as_ref().map(|n| self.number("fan_in", n, MAX_READERS));
         if let Some(evidence) = &raw.evidence {
             self.teams.number(evidence, self.findings);
         }
@@ -208,6 +287,8 @@ impl Resolver<'_> {
                 default_label: default?,
                 max_bytes: max_bytes?,
                 rate: Some(rate?),
+                fan_in: fan_in.map_or(Some(None), |n| n.map(Some))?,
+                observe: on(raw.observe.as_ref()),
             },
             durable: raw.durable.as_ref().is_some_and(|on| on.value),
             hold: raw.hold.as_ref().is_some_and(|on| on.value),
@@ -416,40 +497,67 @@ impl Resolver<'_> {
     }
 
     fn grant(&mut self, name: &At<String>, raw: &RawGrant) -> Option<FlowGrant> {
-        enforced::grant(name, self.findings);
+        enforced::grant(raw, self.findings);
         let checked = checked_name("flow grant", name, self.findings);
-        for (table, name) in [(&self.teams, &raw.team), (&self.rules, &raw.rule)] {
-            if let Some(name) = name {
-                table.number(name, self.findings);
-            }
+        if let Some(team) = &raw.team {
+            self.teams.number(team, self.findings);
         }
-        let from = self.label(raw.from.as_ref(), Integrity::LOWEST);
-        let to = self.label(raw.to.as_ref(), Integrity::LOWEST);
-        let parsed = |name: &Option<At<String>>| name.as_ref().and_then(|name| Name::parse(&name.value).ok());
+        let from = raw.from.as_ref().and_then(|pattern| self.pattern(pattern));
+        let to = raw.to.as_ref().and_then(|pattern| self.pattern(pattern));
+        let from_label = self.label(raw.from_label.as_ref(), Integrity::LOWEST);
+        let to_label = self.label(raw.to_label.as_ref(), Integrity::LOWEST);
+        let expires = raw.expires.as_ref().and_then(|written| self.moment(written));
+        let max_bytes = raw.max_bytes.as_ref().map(|n| self.number("max_bytes", n, MAX_BYTES));
+        let rate = raw.rate.as_ref().map(|rate| self.rate(Some(rate)));
         Some(FlowGrant {
-            name: checked?,
-            team: parsed(&raw.team)?,
-            rule: parsed(&raw.rule)?,
-            from: from?,
-            to: to?,
+            record: record::FlowGrant {
+                name: checked?,
+                team: raw.team.as_ref().and_then(|team| Name::parse(&team.value).ok())?,
+                from: from?,
+                to: to?,
+                from_label: from_label?,
+                to_label: to_label?,
+                max_bytes: max_bytes.map_or(Some(None), |n| n.map(Some))?,
+                rate: rate.map_or(Some(None), |rate| rate.map(Some))?,
+                expires: expires?,
+            },
             reason: raw.reason.as_ref()?.value.clone(),
         })
     }
 
-    fn choice<T: Copy>(
+    /// A day ends when it is over in UTC.
+    fn moment(&mut self, written: &At<String>) -> Option<Millis> {
+        let text = &written.value;
+        let day = || {
+            let day: jiff::civil::Date = text.parse().ok()?;
+            Some(day.tomorrow().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+        };
+        let moment = text.parse::<jiff::Timestamp>().ok().or_else(day);
+        let millis = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok()).map(Millis);
+        if millis.is_none() {
+            let message = format!("`{text}` is not a day or a time");
+            self.findings.push(
+                Finding::error(Code::InvalidValue, message, written.span.clone(), "not a time Sealbus takes")
+                    .help("write a day such as `2027-06-30` or a time with its zone such as `2027-06-30T12:00:00Z`"),
+            );
+        }
+        millis
+    }
+
+    fn choice<T: Copy, const N: usize>(
         &mut self,
         key: &str,
         written: Option<&At<String>>,
-        choices: [(&'static str, T); 2],
+        choices: [(&'static str, T); N],
     ) -> Option<T> {
         let written = written?;
         let found = choices.iter().find(|(name, _)| *name == written.value);
         if found.is_none() {
-            let [(first, _), (second, _)] = choices;
+            let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
             let message = format!("`{}` is not a value of `{key}`", written.value);
             self.findings.push(
                 Finding::error(Code::InvalidValue, message, written.span.clone(), "unknown value")
-                    .help(format!("write `{first}` or `{second}`")),
+                    .help(format!("write {}", names.join(" or "))),
             );
         }
         found.map(|(_, value)| *value)

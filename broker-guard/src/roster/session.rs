@@ -1,6 +1,9 @@
 //! One live session: what it may do, what it reads, which keys it seals with.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sealbus_envelope::{
     control::{self, LiveKey, ReaderRecord},
@@ -14,7 +17,7 @@ use sealbus_envelope::{
 };
 use serde_bytes::ByteBuf;
 
-use crate::policy::decide::Principal;
+use crate::{policy::decide::Principal, taint::Floor};
 
 /// The most readings one session declares: a bound on what a hostile agent makes the guard remember.
 pub const MAX_READINGS: usize = 256;
@@ -36,6 +39,8 @@ pub struct LiveSession {
     pub certificate: SessionCertificate,
     /// Who, as the policy in force sees it.
     pub principal: Principal,
+    /// What it and its agent were given to read.
+    pub floor: Arc<Floor>,
     /// What to seal to, if it reads.
     pub reader_key: Option<ReaderKey>,
     /// The reader key before this one: grants under way may still name it.
@@ -119,6 +124,7 @@ impl LiveSession {
         credential: Credential,
         certificate: SessionCertificate,
         principal: Principal,
+        floor: Arc<Floor>,
         now: Millis,
     ) -> Self {
         Self {
@@ -126,6 +132,7 @@ impl LiveSession {
             credential,
             certificate,
             principal,
+            floor,
             reader_key: None,
             previous_reader_key: None,
             readings: HashMap::new(),

@@ -61,8 +61,8 @@ impl Sessions {
             }
             None => None,
         };
-        let welcome = self.welcome(&principal)?;
         let agent = credential.token().clone();
+        let welcome = self.welcome(&principal, &agent, id)?;
 
         let first_key = reader_key.is_some() && self.roster.get(id).is_some_and(|s| s.reader_key.is_none());
         match self.roster.get(id) {
@@ -74,7 +74,8 @@ impl Sessions {
             None => {
                 self.make_room(&agent, now, effects);
                 effects.record(session_event(id, &agent, "hello"));
-                self.roster.insert(LiveSession::new(credential, certificate, principal, now));
+                let floor = self.floors.of(&agent, id);
+                self.roster.insert(LiveSession::new(credential, certificate, principal, floor, now));
             }
         }
         if let Some(key) = reader_key {
@@ -115,12 +116,18 @@ impl Sessions {
     ///
     /// # Errors
     /// `too_large` if the server would not carry it: the agent is named by too many rules.
-    pub(super) fn welcome(&self, who: &Principal) -> Result<Vec<u8>, Refused> {
+    pub(super) fn welcome(
+        &self,
+        who: &Principal,
+        agent: &AgentToken,
+        id: SessionId,
+    ) -> Result<Vec<u8>, Refused> {
         let welcome = control::Welcome {
             policy: self.excerpts.concerning(&self.in_force.policy, who),
             status: self.in_force.status_bytes.clone().into(),
             guards: vec![self.guard_credential.as_str().to_owned()],
             max_payload: self.max_payload,
+            floor: self.floors.of(agent, id).join(),
         };
         let welcome = control::encode(&welcome)?;
         if welcome.len() > self.max_payload().min(MAX_CONTROL) {

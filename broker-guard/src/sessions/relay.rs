@@ -1,9 +1,16 @@
 //! Sender keys: opened by their session, granted to readers, relayed by the guard.
 
+use std::{collections::HashSet, sync::Arc};
+
 use sealbus_envelope::{
-    control::{Granted, Grants, LiveKey, Open, ReaderRecord, Readers, SessionStatement, Want, kind},
+    control::{
+        FloorNotice, Granted, Grants, LiveKey, Open, ReaderRecord, Readers, SessionStatement, Want, kind,
+    },
     identity::SessionId,
     keys::{Grant, KeyId},
+    label::Label,
+    name::{AgentToken, Name},
+    policy::TaintScope,
     reason::{Reason, Refused},
     time::Millis,
     wire::SeenRoots,
@@ -14,8 +21,8 @@ use super::Sessions;
 use crate::{
     audit::entry,
     effect::Effects,
-    policy::decide::Principal,
     roster::session::{LiveSession, MAX_AGENT_KEYS, MAX_KEYS, SendingKey},
+    taint::{Holder, Raise},
 };
 
 /// The most bytes of readers in one part of a list.
@@ -28,29 +35,32 @@ const EPOCHS_IN_USE: usize = 2;
 
 impl Sessions {
     /// Whether a session may use this key at all: some rule must let it write that label.
-    fn check_right(&self, who: &Principal, key: &SendingKey) -> Result<(), Refused> {
+    fn check_right(&self, session: &LiveSession, key: &SendingKey, now: Millis) -> Result<(), Refused> {
         const WHAT: &str = "sender key";
         let policy = &self.in_force.policy;
-        let rule = policy.rule(key.rule.as_str()).ok_or(Refused::new(Reason::UnknownRule, WHAT))?;
-        match key.asker {
-            Some(_) if !rule.is_request() => return Err(Refused::new(Reason::WrongPattern, WHAT)),
-            Some(_) if !rule.subscribers.names(who) => return Err(Refused::new(Reason::NotSubscriber, WHAT)),
-            None if !rule.publishers.names(who) => return Err(Refused::new(Reason::NotPublisher, WHAT)),
-            _ => {}
+        let mut allowed = policy
+            .may_seal(&session.principal, key.rule.as_str(), key.label, key.asker.is_some())
+            .map_err(|reason| Refused::new(reason, WHAT))?;
+        // A key is 32 bytes of its sender's choice: one for lower readers could itself tell what was read.
+        policy
+            .check_key_floor(&session.principal, &session.floor, allowed.rule, key.label, now)
+            .or_else(|reason| allowed.faults.found(reason, WHAT))?;
+        self.check_fan_in(session, &allowed.rule.name, allowed.rule.fan_in)
+            .or_else(|refused| allowed.faults.found(refused.reason, refused.what))
+    }
+
+    /// At most so many agents hold an open key under a rule.
+    fn check_fan_in(&self, session: &LiveSession, rule: &Name, most: Option<u32>) -> Result<(), Refused> {
+        let Some(most) = most else { return Ok(()) };
+        let owners =
+            self.roster.keys_under(rule.as_str()).filter_map(|((owner, _), _)| self.roster.get(owner));
+        let others: HashSet<&AgentToken> =
+            owners.map(LiveSession::agent).filter(|agent| *agent != session.agent()).collect();
+        if u32::try_from(others.len()).is_ok_and(|others| others < most) {
+            Ok(())
+        } else {
+            Err(Refused::new(Reason::FanInExceeded, "sender key"))
         }
-        if !policy.declares(key.label) {
-            return Err(Refused::new(Reason::LabelUnknown, WHAT));
-        }
-        if !rule.labels.contains(key.label) {
-            return Err(Refused::new(Reason::LabelOutOfRange, WHAT));
-        }
-        if !who.clearance().covers(key.label) {
-            return Err(Refused::new(Reason::AboveClearance, WHAT));
-        }
-        if key.label.integrity > who.integrity_ceiling() {
-            return Err(Refused::new(Reason::AboveIntegrity, WHAT));
-        }
-        Ok(())
     }
 
     pub(super) fn open(
@@ -97,7 +107,7 @@ impl Sessions {
             return Err(Refused::new(Reason::WrongPattern, "sender key"));
         }
         let (key_id, key) = (key.key, SendingKey::new(key, now));
-        self.check_right(&session.principal, &key)?;
+        self.check_right(session, &key, now)?;
         let in_use = session.epochs_of(&key);
         let newer = in_use.iter().filter(|(epoch, _)| *epoch > key.epoch).count();
         if newer >= EPOCHS_IN_USE {
@@ -207,11 +217,12 @@ impl Sessions {
         id: SessionId,
         grants: &Grants,
         seen: &impl SeenRoots,
+        now: Millis,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
         let mut outcome = Ok(());
         for bytes in &grants.grants {
-            match self.relay_one(id, grants.key, bytes, seen, effects) {
+            match self.relay_one(id, grants.key, bytes, seen, now, effects) {
                 Err(refused) if refused.reason == Reason::NotSubscriber => outcome = Err(refused),
                 relayed => relayed?,
             }
@@ -219,12 +230,17 @@ impl Sessions {
         outcome
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a grant, where it comes from and what it is checked against"
+    )]
     fn relay_one(
         &mut self,
         id: SessionId,
         key: KeyId,
         bytes: &ByteBuf,
         seen: &impl SeenRoots,
+        now: Millis,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
         if effects.cost() >= self.spend_until {
@@ -243,7 +259,7 @@ impl Sessions {
         let digest = grant.reader();
         grant.verify_seen(&sender.certificate, seen)?;
         // The policy may have changed since the key was opened.
-        self.check_right(&sender.principal, sending)?;
+        self.check_right(sender, sending, now)?;
         let reader = self
             .roster
             .owner_of_reader_key(&digest)
@@ -264,9 +280,50 @@ impl Sessions {
             rule: sending.rule.to_string().into(),
             label: sending.label,
         }));
-        effects.tell(reader.agent(), reader.id(), kind::GRANT, &message)?;
-        let reader = reader.id();
+        let (agent, reader) = (reader.agent().clone(), reader.id());
+        let (rule, label) = (sending.rule.clone(), sending.label);
+        self.raise_floor(reader, rule, label, effects)?;
+        effects.tell(&agent, reader, kind::GRANT, &message)?;
         self.roster.grant((id, key), reader);
+        Ok(())
+    }
+
+    /// What a session is about to be able to read counts against what it writes: on disk and told before it is
+    /// handed the key.
+    fn raise_floor(
+        &mut self,
+        reader: SessionId,
+        rule: Name,
+        label: Label,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let session = self.session(reader)?;
+        let agent = session.agent().clone();
+        let scope = self.in_force.policy.team(session.principal.team()).map(|team| team.taint);
+        let holder = match scope.unwrap_or_default() {
+            TaintScope::Agent => Holder::Agent(agent.clone()),
+            TaintScope::Session => Holder::Session {
+                session: reader,
+                agent: agent.clone(),
+                until: session.certificate.validity().not_after,
+            },
+        };
+        let sessions = match scope.unwrap_or_default() {
+            TaintScope::Agent => self.roster.of_agent(agent.as_str()).map(LiveSession::id).collect(),
+            TaintScope::Session => vec![reader],
+        };
+        let raise = Raise { holder, rule, label };
+        if !self.floors.raise(&raise) {
+            return Ok(());
+        }
+        effects.raise_floor(raise);
+        for id in sessions {
+            let floor = self.floors.of(&agent, id);
+            let before = self.roster.set_floor(id, Arc::clone(&floor));
+            if before != Some(floor.join()) {
+                effects.tell(&agent, id, kind::FLOOR, &FloorNotice { floor: floor.join() })?;
+            }
+        }
         Ok(())
     }
 

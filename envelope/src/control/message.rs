@@ -7,6 +7,7 @@ use serde_bytes::ByteBuf;
 use crate::{
     hash::Hash,
     keys::KeyId,
+    label::Label,
     name::Name,
     policy::Excerpt,
     reason::{Reason, Refused},
@@ -57,6 +58,8 @@ pub mod kind {
     pub const REPLY: &str = "reply";
     /// [`LobbyNotice`](super::LobbyNotice): known, but refused.
     pub const LOBBY: &str = "lobby";
+    /// [`FloorNotice`](super::FloorNotice): your taint floor rose.
+    pub const FLOOR: &str = "floor";
     /// [`Subscribed`](super::Subscribed): answer to subscribe.
     pub const SUBSCRIBED: &str = "subscribed";
 }
@@ -221,6 +224,15 @@ pub struct Welcome {
     pub guards: Vec<String>,
     /// The server's `max_payload`, in bytes.
     pub max_payload: u32,
+    /// The session's taint floor: the join of the labels of all it was given to read.
+    pub floor: Label,
+}
+
+/// `floor`: the session's taint floor rose.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct FloorNotice {
+    /// The join of the labels of all it was given to read. What it publishes is to dominate it, but for flow grants.
+    pub floor: Label,
 }
 
 /// `verdict`: the guard's decision on a confirmed publish.

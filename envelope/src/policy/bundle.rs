@@ -1,4 +1,4 @@
-//! Policy bundles: tables and rules under one Merkle root, signed by a quorum of policy keys.
+//! Policy bundles: tables, rules and flow grants under one Merkle root, signed by a quorum of policy keys.
 //!
 //! Each rule can be shown alone, with its path to the root: the guard gives each client the rules that
 //! concern it, and a client that checks them need not trust the guard about who may read or publish.
@@ -6,7 +6,12 @@
 use crate::{
     hash::Hash,
     identity::{BusId, PublicKey, Purpose, Roots, Signature, SigningKey},
-    policy::rule::{Rule, Tables, bundle_root, bundle_tree},
+    name::Name,
+    policy::{
+        flow::{FlowGrant, MAX_GRANTS},
+        rule::Rule,
+        tables::Tables,
+    },
     proof::merkle,
     reason::{Reason, Refused},
     time::Millis,
@@ -29,9 +34,9 @@ pub struct HeadFields {
     pub bus: BusId,
     /// Only ever rises.
     pub version: u64,
-    /// Merkle root over tables and rules: the bundle's digest.
+    /// Merkle root over tables, rules and flow grants: the bundle's digest.
     pub root: Hash,
-    /// How many leaves: one, and one a rule.
+    /// How many leaves: one, and one for each rule and flow grant.
     pub leaves: u32,
     /// When it was made.
     pub issued: Millis,
@@ -147,6 +152,18 @@ impl BundleHead {
         Rule::decode(bytes)
     }
 
+    /// Reads a flow grant and checks that it is leaf `index`, 1 or above, under this head.
+    ///
+    /// # Errors
+    /// `policy_invalid`; what [`FlowGrant::decode`] refuses.
+    pub fn grant(&self, bytes: &[u8], index: u32, path: &[Hash]) -> Result<FlowGrant, Refused> {
+        if index == 0 {
+            return Err(Refused::new(Reason::PolicyInvalid, "flow grant"));
+        }
+        self.check_leaf(bytes, index, path)?;
+        FlowGrant::decode(bytes)
+    }
+
     fn check_leaf(&self, bytes: &[u8], index: u32, path: &[Hash]) -> Result<(), Refused> {
         let invalid = Refused::new(Reason::PolicyInvalid, WHAT);
         let root = merkle::root_from_path(bytes, u64::from(index), u64::from(self.fields.leaves), path)
@@ -155,61 +172,111 @@ impl BundleHead {
     }
 }
 
-/// A whole bundle: head, tables, rules. Verified; there is no other way to hold one.
+/// What a bundle says: the records under its root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bundle {
-    head: BundleHead,
-    tables: Tables,
-    rules: Vec<Rule>,
+pub struct Records {
+    /// Names, teams, zones, keys. Leaf 0.
+    pub tables: Tables,
+    /// The rules, in policy order: leaves from 1 on.
+    pub rules: Vec<Rule>,
+    /// The flow grants, in policy order: leaves after the rules.
+    pub grants: Vec<FlowGrant>,
 }
 
-impl Bundle {
-    /// What is to be signed for these tables and rules.
+impl Records {
+    /// The leaves, encoded.
     #[must_use]
-    pub fn head_for(tables: &Tables, rules: &[Rule], version: u64, issued: Millis) -> HeadFields {
-        let leaves: Vec<Vec<u8>> = rules.iter().map(Rule::encode).collect();
-        HeadFields {
-            bus: tables.bus,
-            version,
-            root: bundle_root(&tables.encode(), &leaves),
-            leaves: u32::try_from(rules.len() + 1).unwrap_or(u32::MAX),
-            issued,
+    pub fn leaves(&self) -> Leaves {
+        Leaves {
+            tables: self.tables.encode(),
+            rules: self.rules.iter().map(Rule::encode).collect(),
+            grants: self.grants.iter().map(FlowGrant::encode).collect(),
         }
     }
 
+    /// What is to be signed for these records.
+    #[must_use]
+    pub fn head(&self, version: u64, issued: Millis) -> HeadFields {
+        let leaves = self.leaves();
+        HeadFields {
+            bus: self.tables.bus,
+            version,
+            root: leaves.tree().root(),
+            leaves: u32::try_from(leaves.count()).unwrap_or(u32::MAX),
+            issued,
+        }
+    }
+}
+
+/// The encoded leaves of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaves {
+    /// Leaf 0.
+    pub tables: Vec<u8>,
+    /// Leaves from 1 on.
+    pub rules: Vec<Vec<u8>>,
+    /// Leaves after the rules.
+    pub grants: Vec<Vec<u8>>,
+}
+
+impl Leaves {
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        1 + self.rules.len() + self.grants.len()
+    }
+
+    /// The Merkle tree over them; its root is the bundle's digest.
+    #[must_use]
+    pub fn tree(&self) -> merkle::Tree {
+        let records = self.rules.iter().chain(&self.grants).map(Vec::as_slice);
+        merkle::Tree::build(std::iter::once(self.tables.as_slice()).chain(records))
+    }
+}
+
+/// A whole bundle: head and records. Verified; there is no other way to hold one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    head: BundleHead,
+    records: Records,
+}
+
+impl Bundle {
     /// Signs with the keys at hand, and verifies against `roots`.
     ///
     /// # Errors
     /// What [`verify`](Self::verify) refuses, such as too few keys.
     pub fn sign(
-        tables: Tables,
-        rules: Vec<Rule>,
+        records: Records,
         version: u64,
         issued: Millis,
         keys: &[&SigningKey],
         roots: &Roots,
     ) -> Result<Self, Refused> {
-        let fields = Self::head_for(&tables, &rules, version, issued);
+        let fields = records.head(version, issued);
         let body = fields.encode();
         let signatures: Vec<_> =
             keys.iter().map(|key| (key.public().clone(), key.sign(Purpose::Bundle, &body))).collect();
         let head = BundleHead::verify(&BundleHead::assemble(&fields, &signatures), roots)?;
-        let bundle = Self { head, tables, rules };
-        Self::verify(&bundle.encode(), roots)
+        Self::verify(&Self { head, records }.encode(), roots)
     }
 
-    /// Writes the bundle: `[head, tables, [rule, …]]`.
+    /// Writes the bundle: `[head, tables, [rule, …], [flow grant, …]]`.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::with_capacity(4096 + 256 * self.rules.len());
-        w.array(3).bin(&self.head.bytes).bin(&self.tables.encode()).array(self.rules.len());
-        for rule in &self.rules {
-            w.bin(&rule.encode());
+        let leaves = self.records.leaves();
+        let mut w = Writer::with_capacity(4096 + 256 * leaves.count());
+        w.array(4).bin(&self.head.bytes).bin(&leaves.tables);
+        for list in [&leaves.rules, &leaves.grants] {
+            w.array(list.len());
+            for record in list {
+                w.bin(record);
+            }
         }
         w.into_bytes()
     }
 
-    /// Reads a bundle and checks signatures, root, and that no rule's name stands twice.
+    /// Reads a bundle and checks signatures, root, and that no name of a rule or of a flow grant stands twice.
     ///
     /// # Errors
     /// `policy_invalid`, `too_large`; what the parts refuse.
@@ -219,29 +286,27 @@ impl Bundle {
             return Err(Refused::new(Reason::TooLarge, WHAT));
         }
         let mut r = Reader::new(bytes, WHAT);
-        r.array(3)?;
+        r.array(4)?;
         let head = BundleHead::verify(r.bin(4096)?, roots)?;
-        let tables_bytes = r.bin(MAX_BUNDLE)?;
-        let count = r.array_len(MAX_RULES)?;
-        let leaves =
-            (0..count).map(|_| Ok(r.bin(MAX_BUNDLE)?.to_vec())).collect::<Result<Vec<_>, Refused>>()?;
+        let tables = r.bin(MAX_BUNDLE)?.to_vec();
+        let leaves = Leaves { tables, rules: list(&mut r, MAX_RULES)?, grants: list(&mut r, MAX_GRANTS)? };
         r.finish()?;
-        if usize::try_from(head.fields.leaves) != Ok(count + 1)
-            || bundle_root(tables_bytes, &leaves) != head.fields.root
+        if usize::try_from(head.fields.leaves) != Ok(leaves.count())
+            || leaves.tree().root() != head.fields.root
         {
             return Err(invalid);
         }
-        let tables = Tables::decode(tables_bytes)?;
+        let tables = Tables::decode(&leaves.tables)?;
         if tables.bus != head.fields.bus {
             return Err(Refused::new(Reason::WrongBus, "tables"));
         }
-        let rules = leaves.iter().map(|leaf| Rule::decode(leaf)).collect::<Result<Vec<_>, _>>()?;
-        let mut names: Vec<_> = rules.iter().map(|rule| &rule.name).collect();
-        names.sort();
-        if names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+        let rules = leaves.rules.iter().map(|leaf| Rule::decode(leaf)).collect::<Result<Vec<_>, _>>()?;
+        let grants =
+            leaves.grants.iter().map(|leaf| FlowGrant::decode(leaf)).collect::<Result<Vec<_>, _>>()?;
+        if doubled(rules.iter().map(|rule| &rule.name)) || doubled(grants.iter().map(|grant| &grant.name)) {
             return Err(invalid);
         }
-        Ok(Self { head, tables, rules })
+        Ok(Self { head, records: Records { tables, rules, grants } })
     }
 
     /// What the quorum signed.
@@ -250,39 +315,71 @@ impl Bundle {
         &self.head
     }
 
-    /// Names, teams, keys.
+    /// What it says.
+    #[must_use]
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Names, teams, zones, keys.
     #[must_use]
     pub const fn tables(&self) -> &Tables {
-        &self.tables
+        &self.records.tables
     }
 
     /// The rules, in policy order.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        &self.records.rules
     }
 
-    /// The head, the tables and the rules that `wanted` picks, each with its path, as clients get them.
+    /// The flow grants, in policy order.
+    #[must_use]
+    pub fn grants(&self) -> &[FlowGrant] {
+        &self.records.grants
+    }
+
+    /// The head, the tables and the rules that `wanted` picks with the grants of use under them, each with its
+    /// path, as clients get them.
     #[must_use]
     pub fn excerpt(&self, wanted: impl Fn(&Rule) -> bool) -> Excerpt {
-        let tables = self.tables.encode();
-        let leaves: Vec<Vec<u8>> = self.rules.iter().map(Rule::encode).collect();
-        let tree = bundle_tree(&tables, &leaves);
-        let rules = self.rules.iter().zip(&leaves).zip(1u32..).filter(|((rule, _), _)| wanted(rule)).map(
-            |((_, leaf), index)| ExcerptRule {
-                index,
-                record: leaf.clone(),
-                path: tree.path(usize::try_from(index).unwrap_or(usize::MAX)).unwrap_or_default(),
-            },
-        );
-        let rules = rules.collect();
+        let leaves = self.records.leaves();
+        let tree = leaves.tree();
+        let proven = |place: usize, record: &Vec<u8>| ExcerptRecord {
+            index: u32::try_from(place).unwrap_or(u32::MAX),
+            record: record.clone(),
+            path: tree.path(place).unwrap_or_default(),
+        };
+        let of_use = |grant: &FlowGrant| {
+            self.rules().iter().any(|rule| wanted(rule) && grant.to.overlaps(&rule.pattern))
+        };
+        let rules = self.rules().iter().zip(&leaves.rules).zip(1..);
+        let grants = self.grants().iter().zip(&leaves.grants).zip(1 + leaves.rules.len()..);
         Excerpt {
             head: self.head.bytes.clone(),
-            tables,
+            tables: leaves.tables.clone(),
             tables_path: tree.path(0).unwrap_or_default(),
-            rules,
+            rules: rules
+                .filter(|((rule, _), _)| wanted(rule))
+                .map(|((_, leaf), place)| proven(place, leaf))
+                .collect(),
+            grants: grants
+                .filter(|((grant, _), _)| of_use(grant))
+                .map(|((_, leaf), place)| proven(place, leaf))
+                .collect(),
         }
     }
+}
+
+fn list(r: &mut Reader<'_>, most: usize) -> Result<Vec<Vec<u8>>, Refused> {
+    let count = r.array_len(most)?;
+    (0..count).map(|_| Ok(r.bin(MAX_BUNDLE)?.to_vec())).collect()
+}
+
+fn doubled<'a>(names: impl Iterator<Item = &'a Name>) -> bool {
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
 }
 
 /// The part of a bundle that concerns one agent, provable alone.
@@ -298,12 +395,14 @@ pub struct Excerpt {
     #[serde(with = "flat")]
     pub tables_path: Vec<Hash>,
     /// Rules with their paths.
-    pub rules: Vec<ExcerptRule>,
+    pub rules: Vec<ExcerptRecord>,
+    /// Flow grants with their paths.
+    pub grants: Vec<ExcerptRecord>,
 }
 
-/// One rule of an [`Excerpt`].
+/// One rule or flow grant of an [`Excerpt`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ExcerptRule {
+pub struct ExcerptRecord {
     /// Which leaf.
     pub index: u32,
     /// The record.
@@ -337,15 +436,14 @@ impl Excerpt {
     /// Checks every part against the quorum's signatures.
     ///
     /// # Errors
-    /// What [`BundleHead::verify`], [`BundleHead::tables`] and [`BundleHead::rule`] refuse.
-    pub fn verify(&self, roots: &Roots) -> Result<(BundleHead, Tables, Vec<Rule>), Refused> {
+    /// What [`BundleHead::verify`], [`BundleHead::tables`], [`BundleHead::rule`] and [`BundleHead::grant`] refuse.
+    pub fn verify(&self, roots: &Roots) -> Result<(BundleHead, Records), Refused> {
         let head = BundleHead::verify(&self.head, roots)?;
         let tables = head.tables(&self.tables, &self.tables_path)?;
-        let rules = self
-            .rules
-            .iter()
-            .map(|rule| head.rule(&rule.record, rule.index, &rule.path))
-            .collect::<Result<_, _>>()?;
-        Ok((head, tables, rules))
+        let rules = self.rules.iter().map(|rule| head.rule(&rule.record, rule.index, &rule.path));
+        let rules = rules.collect::<Result<_, _>>()?;
+        let grants = self.grants.iter().map(|grant| head.grant(&grant.record, grant.index, &grant.path));
+        let grants = grants.collect::<Result<_, _>>()?;
+        Ok((head, Records { tables, rules, grants }))
     }
 }

@@ -7,8 +7,8 @@ use crate::{
     hash::Hash,
     identity::{Credential, Member, SessionId, Status},
     keys::{KeyId, SenderKey},
-    policy::{MessageKind, Rule, Tables, check_publish, check_read},
-    proof::admission::Admission,
+    policy::{Faults, FlowGrant, MessageKind, Rule, Tables, check_flow, check_publish, check_read},
+    proof::admission::{Admission, Decision},
     reader::{EpochFloor, PolicyHistory, ReplayWindow},
     reason::{Reason, Refused},
     subject::{Partition, Subject, WireSubjects},
@@ -73,6 +73,8 @@ pub trait Lookup {
     fn member(&self, session: &SessionId) -> Option<Arc<Member>>;
     /// A rule of the policy in force.
     fn rule(&self, name: &str) -> Option<Arc<Rule>>;
+    /// A flow grant of the policy in force.
+    fn flow_grant(&self, name: &str) -> Option<Arc<FlowGrant>>;
     /// A sender key that was granted to this reader.
     fn key(&self, id: &KeyId) -> Option<Arc<ReadingKey>>;
     /// Whether this reader waits for the reply to the request with this digest.
@@ -111,8 +113,8 @@ pub struct Context<'a> {
 /// [`Admission::decode`] refuses; `wrong_role`, `revoked`, the guard credential's times, `bad_admission`,
 /// `denied`; `old_epoch`, `no_policy`, `new_policy`, `old_policy`; `wrong_bus`, `unknown_sender`,
 /// `wrong_session`, `wrong_sender`, `wrong_role`; `revoked`, the sender's times; `bad_proof`,
-/// `bad_signature`; `unknown_rule`, `wrong_pattern`, what [`check_publish`] and [`check_read`] refuse;
-/// `wrong_subject`, `no_request`; `replay`; `from_future`, `expired`; `unknown_key`; what
+/// `bad_signature`; `unknown_rule`, `wrong_pattern`, what [`check_publish`],
+/// [`check_flow`] and [`check_read`] refuse; `wrong_subject`, `no_request`; `replay`; `from_future`, `expired`; `unknown_key`; what
 /// [`Admitted::open`](crate::wire::Admitted::open) refuses.
 pub fn read(
     delivery: &Delivery<'_>,
@@ -139,7 +141,7 @@ pub fn read(
     sender.check(context.status, proven.decision().time)?;
     let admitted = decoded.verify(certificate, credential, seen)?.admit_proven(&proven)?;
 
-    check_policy(&header, &sender, delivery.subject, context, lookup)?;
+    check_policy(&header, &sender, delivery, proven.decision(), context, lookup)?;
 
     let key = lookup.key(&header.key);
     if let Some(key) = &key {
@@ -186,7 +188,8 @@ fn prove(
 fn check_policy(
     header: &Header<'_>,
     sender: &Member,
-    wire_subject: &str,
+    delivery: &Delivery<'_>,
+    decision: &Decision,
     context: &Context<'_>,
     lookup: &dyn Lookup,
 ) -> Result<(), Refused> {
@@ -196,7 +199,12 @@ fn check_policy(
     if reply && rule.kind == MessageKind::Stream {
         return Err(Refused::new(Reason::WrongPattern, "header.request"));
     }
-    check_publish(context.tables, &rule, sender.claims(), &subject, header.label, reply)?;
+    let claims = sender.claims();
+    // Only what the quorum lets be observed: a guard cannot wave through what the signed policy enforces.
+    let mut faults = Faults::observing(decision.observed && context.tables.observes(&rule, claims));
+    check_publish(context.tables, &rule, claims, &subject, header.label, reply, &mut faults)?;
+    let grant = header.flow_grant.and_then(|name| lookup.flow_grant(name));
+    check_flow(header, grant.as_deref(), claims, delivery.bytes.len(), decision.time, &mut faults)?;
     check_read(context.tables, &rule, context.me.claims(), header.label, reply)?;
 
     let own_box = |kind| context.subjects.session_box(context.me.token(), &context.me.session(), kind);
@@ -205,7 +213,7 @@ fn check_policy(
         (MessageKind::Request { .. }, false) => own_box(kind::REQUEST),
         (MessageKind::Request { .. }, true) => own_box(kind::REPLY),
     };
-    if wire_subject != expected {
+    if delivery.subject != expected {
         return Err(Refused::new(Reason::WrongSubject, "wire subject"));
     }
     if header.request.is_some_and(|request| !lookup.asked(&request)) {

@@ -9,7 +9,7 @@ use sealbus_envelope::{
     keys::{BoxKey, KeyId, KeyScope, ReaderSecret, SenderKey},
     label::{Compartments, Integrity, Label, Level},
     name::Name,
-    policy::{Bundle, Excerpt, ExcerptRule, Rule, Tables, check_publish},
+    policy::{Bundle, Excerpt, ExcerptRecord, Records, check_publish},
     reader::{
         Context, Delivery, EpochFloor, Lookup, PolicyHistory, ReadingKey, ReplayWindow, accept_grant,
         check_reader, read,
@@ -472,26 +472,28 @@ fn show_policy(version: u64, digest: &Hash, tables: &Tables, rules: &[Rule]) -> 
 fn bundle(input: &Value, context: &Value) -> Result<Value, Refused> {
     let bundle = Bundle::verify(&unhex(&input["bundle"]), &roots(&context["roots"]))?;
     let head = bundle.head().fields();
-    Ok(show_policy(head.version, &head.root, bundle.tables(), bundle.rules()))
+    Ok(show_policy(head.version, &head.root, bundle.records()))
 }
 
 fn excerpt(input: &Value, context: &Value) -> Result<Value, Refused> {
     let path = |value: &Value| list(value).iter().map(array).collect();
+    let records = |value: &Value| {
+        let record = |record: &Value| ExcerptRecord {
+            index: number(&record["index"]).try_into().unwrap(),
+            record: unhex(&record["record"]),
+            path: path(&record["path"]),
+        };
+        list(value).iter().map(record).collect()
+    };
     let excerpt = Excerpt {
         head: unhex(&input["head"]),
         tables: unhex(&input["tables"]),
         tables_path: path(&input["tables_path"]),
-        rules: list(&input["rules"])
-            .iter()
-            .map(|rule| ExcerptRule {
-                index: number(&rule["index"]).try_into().unwrap(),
-                record: unhex(&rule["record"]),
-                path: path(&rule["path"]),
-            })
-            .collect(),
+        rules: records(&input["rules"]),
+        grants: records(&input["grants"]),
     };
-    let (head, tables, rules) = excerpt.verify(&roots(&context["roots"]))?;
-    Ok(show_policy(head.fields().version, &head.fields().root, &tables, &rules))
+    let (head, read) = excerpt.verify(&roots(&context["roots"]))?;
+    Ok(show_policy(head.fields().version, &head.fields().root, &read))
 }
 
 fn statement(input: &Value, context: &Value) -> Result<Value, Refused> {

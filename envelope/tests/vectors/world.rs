@@ -178,6 +178,9 @@ impl World {
             name: name(team),
             clearance: clearance(level, compartments),
             integrity_ceiling: Integrity::new(integrity).unwrap(),
+            zone: (team == "clerks").then(|| name("vault")),
+            taint: if team == "collectors" { TaintScope::Session } else { TaintScope::Agent },
+            observe: team == "clerks",
         };
         Tables {
             bus: self.bus(),
@@ -189,10 +192,20 @@ impl World {
                 team("clerks", 2, 0b11, 2),
                 team("collectors", 1, 0b11, 1),
             ],
+            zones: vec![Zone {
+                name: name("vault"),
+                ceiling: clearance(2, 0b11),
+                servers: vec!["n1".into()],
+                cluster: Some("east".into()),
+                tags: vec!["hsm".into()],
+                tls: ZoneTls::Verified,
+                ca: Some([7; 32]),
+            }],
             status_key: self.status_key.public().clone(),
             guards: vec![self.guard.public().clone()],
             freshness_ms: 60_000,
             max_readers: 1_000,
+            observe: false,
         }
     }
 
@@ -208,6 +221,8 @@ impl World {
             default_label: label(0, 0, 0),
             max_bytes: 1_000_000,
             rate: None,
+            fan_in: (rule == "drafts").then_some(3),
+            observe: false,
         };
         let request = MessageKind::Request { deadline_ms: 5_000 };
         let everything = LabelRange { low: label(0, 0, 7), high: Label::TOP };
@@ -230,9 +245,36 @@ impl World {
         ]
     }
 
+    pub(crate) fn grants(&self) -> Vec<FlowGrant> {
+        let grant = |grant: &str, from: Label, to: Label| FlowGrant {
+            name: name(grant),
+            team: name("collectors"),
+            from: Pattern::parse("memo.>").unwrap(),
+            to: Pattern::parse("collect.web.>").unwrap(),
+            from_label: from,
+            to_label: to,
+            max_bytes: None,
+            rate: None,
+            expires: Millis(NOW + DAY),
+        };
+        vec![
+            FlowGrant {
+                rate: Some(Rate { per_second: 1, burst: 2 }),
+                ..grant("publish-notes", label(2, 0b01, 0), label(0, 0b01, 0))
+            },
+            FlowGrant { expires: Millis(NOW - DAY), ..grant("over", label(2, 0b01, 0), label(0, 0b01, 0)) },
+            FlowGrant { max_bytes: Some(10), ..grant("tiny", label(2, 0b01, 0), label(0, 0b01, 0)) },
+            FlowGrant { team: name("clerks"), ..grant("clerks-only", label(2, 0b01, 0), label(0, 0, 0)) },
+        ]
+    }
+
+    pub(crate) fn records(&self, tables: Tables) -> Records {
+        Records { tables, rules: self.rules(), grants: self.grants() }
+    }
+
     pub(crate) fn bundle(&self, tables: Tables, version: u64) -> Bundle {
         let keys = [&self.policy_keys[0], &self.policy_keys[2]];
-        Bundle::sign(tables, self.rules(), version, Millis(NOW - 10 * DAY), &keys, &self.roots).unwrap()
+        Bundle::sign(self.records(tables), version, Millis(NOW - 10 * DAY), &keys, &self.roots).unwrap()
     }
 
     pub(crate) fn status(&self, revoked: &[&PublicKey]) -> Status {

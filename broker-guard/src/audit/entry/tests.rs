@@ -17,6 +17,7 @@ fn admitted() -> Entry<'static> {
             rule: "collect-web".into(),
             subject: "collect.web.raw".into(),
             label: Label::default(),
+            flow_grant: None,
             parents: vec![Hex([4; 32])].into(),
             policy_version: 3,
             guard_time: Millis(1_700_000_000_120),
@@ -59,6 +60,7 @@ fn bodies() -> impl Strategy<Value = Body<'static>> {
                 Body::Admitted(Admitted {
                     digest,
                     subject: subject.into(),
+                    flow_grant: None,
                     parents: parents.into(),
                     observed,
                     ..base

@@ -47,14 +47,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (in_force, _) = dir.bundle()?;
     let (tables, version) = (in_force.tables(), in_force.head().fields().version);
     let services = ServiceKeys { status: tables.status_key.clone(), guards: tables.guards.clone() };
-    let (next_tables, next_rules) = bundle::records(&checked.policy, &services, &dir.config.roots);
+    let next = bundle::records(&checked.policy, &services, &dir.config.roots);
     let path = dir.config.policy.clone();
-    if next_tables == *tables && next_rules == in_force.rules() {
+    if next == *in_force.records() {
         let object = json!({ "policy": path, "version": version, "changed": false });
         let text = format!("Nothing changed: version {version} says the same and stays in force");
         return output.show(&object, text);
     }
-    refuse_renumbered(tables, &next_tables)?;
+    refuse_renumbered(tables, &next.tables)?;
     let offline = dir.offline(&args.offline);
     let keys = offline.policy_keys()?;
     // Read before anything is written, so that a key file at fault stops the whole command.
