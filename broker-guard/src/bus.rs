@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod auth;
 pub mod authority;
+pub mod bucket;
 pub mod desk;
 pub mod egress;
 pub mod fitness;

@@ -72,6 +72,8 @@ pub struct KeyPaths {
     pub xkey: PathBuf,
     /// The login in the system account, a user nkey seed.
     pub system: PathBuf,
+    /// The login that writes the policy bucket, a user nkey seed. No guard needs it, only who publishes.
+    pub publisher: PathBuf,
 }
 
 /// Names in nats-server's own configuration.
@@ -131,6 +133,7 @@ impl Config {
                 callout: whole(keys.callout, "guard/callout.seed"),
                 xkey: whole(keys.xkey, "guard/xkey.seed"),
                 system: whole(keys.system, "guard/sys.seed"),
+                publisher: whole(keys.publisher, "operator/publisher.seed"),
             },
             nats: NatsNames {
                 account: account(&at, nats.account, "BUS")?,
@@ -202,6 +205,7 @@ struct RawKeys {
     callout: Option<PathBuf>,
     xkey: Option<PathBuf>,
     system: Option<PathBuf>,
+    publisher: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]

@@ -339,7 +339,7 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
-    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| {
             let remedy = match source.kind() {

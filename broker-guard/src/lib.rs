@@ -8,11 +8,12 @@
 //! | [`roster`], [`sessions`] | who is on the bus, who reads what, the relay of sealed keys | no |
 //! | [`quarantine`] | what counts against an agent, and where it stands | no, but its enforcement |
 //! | [`audit`] | the append-only Merkle log | disk |
-//! | [`store`] | durable state | disk |
+//! | [`store`], [`archive`], [`reload`] | durable state, signed policies, what comes into force | disk |
 //! | [`bus`] | connections, logins, envelopes in and out | NATS |
 //! | [`service`] | wires them together | all |
 //! | [`demo`] | a bus at work on real input, and under attack | all |
 
+pub mod archive;
 pub mod audit;
 pub mod bus;
 pub mod check;

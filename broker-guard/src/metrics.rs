@@ -40,6 +40,7 @@ pub struct Metrics {
     pub admitted_bytes: Counter,
     denied: Family<ReasonLabel, Counter>,
     connections: Family<OutcomeLabel, Counter>,
+    changes_refused: Family<ReasonLabel, Counter>,
     /// Control messages handled, refused ones included.
     pub control: Counter,
     /// Key grants relayed to readers.
@@ -83,6 +84,7 @@ impl Metrics {
             admitted_bytes: Counter::default(),
             denied: Family::default(),
             connections: Family::default(),
+            changes_refused: Family::default(),
             control: Counter::default(),
             grants: Counter::default(),
             gaps: Counter::default(),
@@ -104,6 +106,11 @@ impl Metrics {
             metrics.denied.clone(),
         );
         registry.register("connections", "Connections judged, by outcome", metrics.connections.clone());
+        registry.register(
+            "changes_refused",
+            "Policies and status statements that were offered and refused, by reason",
+            metrics.changes_refused.clone(),
+        );
         registry.register("control", "Control messages handled", metrics.control.clone());
         registry.register("grants", "Key grants relayed to readers", metrics.grants.clone());
         registry.register("gaps", "Sequence numbers that never came", metrics.gaps.clone());
@@ -135,6 +142,12 @@ impl Metrics {
     /// Counts denials.
     pub fn denied(&self, reason: Reason, count: u64) {
         self.denied.get_or_create(&ReasonLabel { reason: reason.code() }).inc_by(count);
+    }
+
+    /// Counts an offered policy or status that was refused.
+    pub fn change_refused(&self, reason: Option<Reason>) {
+        let reason = reason.map_or("unreadable", Reason::code);
+        self.changes_refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts a connection.

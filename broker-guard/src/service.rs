@@ -34,18 +34,23 @@ use crate::{
     keyfile::{GuardKeys, KeyFileError},
     metrics::Metrics,
     quarantine::enforce::{Bars, Enforcer},
-    reload::{self, ReloadError, Watch},
+    reload::{Loader, ReloadError, Watch},
     sessions::Sessions,
     store::{Store, StoreError},
 };
 
+mod policies;
 mod response;
 mod running;
+mod waiting;
 
+use policies::{Keeper, Shelf};
 use running::{Guard, Heard};
 
 /// Quarantines whose second look at the servers may be under way.
 const LOOKS: usize = 1_024;
+/// Policies and status statements that wait to come into force.
+const OFFERS: usize = 16;
 /// The store's file in the state directory.
 const STORE_FILE: &str = "guard.redb";
 
@@ -101,12 +106,23 @@ pub enum ServiceError {
     Subscribe(#[from] async_nats::SubscribeError),
 }
 
-/// Runs a guard until `shutdown`.
+/// Runs a guard until `shutdown`. Without a valid policy or status it admits nothing, says so in the log and at
+/// `/readyz`, and waits for one.
 ///
 /// # Errors
 /// [`ServiceError`]; nothing is admitted then.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServiceError> {
-    start(config).await?.run(shutdown).await
+    loop {
+        match start(config.clone()).await {
+            Ok(running) => return running.run(shutdown).await,
+            Err(ServiceError::InForce(error)) => {
+                if !waiting::wait(&config, &error, &shutdown).await? {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Starts a guard: when this returns, it reads envelopes as soon as [`Running::run`] is polled.
@@ -118,7 +134,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     make_directory(&config.state_dir)?;
     make_directory(&config.audit_dir)?;
     let store = Arc::new(Store::open(&config.state_dir.join(STORE_FILE))?);
-    let in_force = reload::load(&config, &store)?;
+    let loader = Arc::new(Loader::new(&config, Arc::clone(&store)));
     let watch = Watch::new(&config);
     let metrics = Metrics::new();
     let listener = http::bind(config.http_listen)
@@ -131,6 +147,15 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let admin = Admin::new(system.client.clone(), config.nats.account.clone());
     let needs = Needs { max_payload: MAX_ENVELOPE + ADMISSION_RESERVE };
     fitness::check_servers(&link.client, &admin, needs).await?;
+    let policies = link::connect(&config, &keys.guard, "for policies").await?;
+    let servers = admin.servers().await.map_err(AuthError::from)?.len();
+    let shelf = Shelf::open(policies, servers).await;
+    let published = match &shelf {
+        // What is wrong with it is told when the guard runs and looks again.
+        Some(shelf) => shelf.newest(&loader).await.unwrap_or_default(),
+        None => None,
+    };
+    let (in_force, refused) = loader.start(published)?;
 
     // Only now: a guard that cannot reach its servers has not started, and the log must not say so.
     let epoch = store.next_epoch()?;
@@ -178,7 +203,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         guard,
         keys.credential,
         max_payload,
-        in_force,
+        in_force.clone(),
         quarantined.collect(),
         store.floors()?,
     );
@@ -189,14 +214,16 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let ingress = link.client.subscribe(wire.ingress_all()).await?;
     let verdicts = spawn_verdicts(desk.sync_handle(), link.clone());
     let (looked, looks) = mpsc::channel(LOOKS);
+    let (found, offered) = mpsc::channel(OFFERS);
+    let keeper = Keeper::new(loader, watch, shelf, in_force, found);
     let guard = Guard {
         heard: Heard::default(),
         report: Arc::new(ArcSwap::from_pointee(StatusReport::default())),
         enforcer: Arc::new(Enforcer::new(Arc::clone(&store), bars)),
         started: now(),
         config,
-        store,
-        watch,
+        refused,
+        offered,
         wire,
         link,
         system,
@@ -211,7 +238,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         looked,
         looks,
     };
-    Ok(Running { guard, listener })
+    Ok(Running { guard, keeper, listener })
 }
 
 /// A test connection: as an agent would connect, without a login.
@@ -229,6 +256,7 @@ fn probe_options(config: &Config) -> ProbeOptions {
 /// A guard that was started.
 pub struct Running {
     guard: Guard,
+    keeper: Keeper,
     listener: TcpListener,
 }
 
@@ -255,6 +283,7 @@ impl Running {
         let tasks = TaskTracker::new();
         let pages = Pages { report: Arc::clone(&self.guard.report), metrics: self.guard.metrics.clone() };
         tasks.spawn(http::serve(self.listener, pages, shutdown.clone()));
+        tasks.spawn(self.keeper.run(shutdown.clone()));
         let outcome = self.guard.run(&shutdown).await;
         // Whatever ended the loop ends the rest.
         shutdown.cancel();

@@ -57,6 +57,8 @@ pub enum Mark {
     Policy,
     /// The status statement's.
     Status,
+    /// The highest policy version that was in the policy bucket, and good.
+    Published,
 }
 
 impl Mark {
@@ -64,6 +66,7 @@ impl Mark {
         match self {
             Self::Policy => "policy",
             Self::Status => "status",
+            Self::Published => "published",
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use async_nats::ConnectOptions;
 use sealbus_client::credentials::{Bus, Credentials};
 use sealbus_envelope::{
     identity::{Claims, Credential, KeyKind, Revocation, Role, Roots, SigningKey, Status},
@@ -16,10 +17,12 @@ use sealbus_envelope::{
     time::{Millis, Validity},
 };
 use sealbus_guard::{
+    bus::bucket::Bucket,
     clock,
     config::{Config, KeyPaths, NatsNames},
     keyfile,
     metrics::Metrics,
+    natsserver::PUBLISHER_INBOX_PREFIX,
     policy::{self, bundle::ServiceKeys, source::PolicySource},
     service::{self, ServiceError},
 };
@@ -36,7 +39,7 @@ const BACKDATED_MS: u64 = 60_000;
 pub struct TestBus {
     server: TestServer,
     issuer: SigningKey,
-    policy_key: SigningKey,
+    policy_keys: Vec<SigningKey>,
     status_key: SigningKey,
     guard_key: SigningKey,
     roots: Roots,
@@ -79,15 +82,24 @@ impl TestBus {
     /// # Panics
     /// If the server does not start.
     pub async fn prepare(policy: &str, spec: ServerSpec) -> Self {
+        Self::prepare_quorum(policy, spec, 1, 1).await
+    }
+
+    /// The same, with so many policy keys of which `quorum` must sign.
+    ///
+    /// # Panics
+    /// If the server does not start.
+    pub async fn prepare_quorum(policy: &str, spec: ServerSpec, keys: usize, quorum: usize) -> Self {
+        let policy_keys: Vec<SigningKey> = (0..keys).map(|_| fresh()).collect();
         let server = TestServer::start(spec).await;
         let keys = server.keys();
         let guard_key = signing(&keys.guard, KeyKind::User);
-        let (issuer, policy_key, status_key) = (fresh(), fresh(), fresh());
+        let (issuer, status_key) = (fresh(), fresh());
         let roots = Roots {
             name: name("test"),
             issuer: issuer.public().clone(),
-            policy_keys: vec![policy_key.public().clone()],
-            quorum: 1,
+            policy_keys: policy_keys.iter().map(|key| key.public().clone()).collect(),
+            quorum,
         };
         let dir = server.dir().join("guard");
         std::fs::create_dir_all(&dir).expect("the guard's directory");
@@ -103,7 +115,7 @@ impl TestBus {
         };
         let mut bus = Self {
             issuer,
-            policy_key,
+            policy_keys,
             status_key,
             guard_key,
             roots,
@@ -127,6 +139,7 @@ impl TestBus {
         secret(&paths.callout, &keys.callout.seed().expect("a seed"));
         secret(&paths.system, &keys.system.seed().expect("a seed"));
         secret(&paths.xkey, &keys.xkey.seed().expect("a seed"));
+        secret(&paths.publisher, &keys.publisher.seed().expect("a seed"));
         let guard = self.issue_to(&self.guard_key, "guard", "guards", Role::Guard, Clearance::default());
         std::fs::write(&paths.credential, guard.as_str()).expect("the guard's credential");
     }
@@ -136,23 +149,60 @@ impl TestBus {
     /// # Panics
     /// If it is no good policy.
     pub fn write_policy(&mut self, text: &str) {
-        let checked = policy::check(&PolicySource::new("test.toml", text)).unwrap_or_else(|f| bad_policy(&f));
+        let bytes = self.next_policy(text);
+        keyfile::replace_public(&self.config.policy, &bytes).expect("the policy file");
+    }
+
+    /// Signs a policy as the next version, and puts it nowhere.
+    ///
+    /// # Panics
+    /// If it is no good policy.
+    pub fn next_policy(&mut self, text: &str) -> Vec<u8> {
         self.policy_version += 1;
+        self.signed(text, self.policy_version, &self.roots, &self.quorum())
+    }
+
+    /// A policy as this version, signed by these keys as if they were the quorum of `roots`.
+    ///
+    /// # Panics
+    /// If it is no good policy, or the keys are no quorum of `roots`.
+    #[must_use]
+    pub fn signed(&self, text: &str, version: u64, roots: &Roots, signers: &[&SigningKey]) -> Vec<u8> {
+        let checked = policy::check(&PolicySource::new("test.toml", text)).unwrap_or_else(|f| bad_policy(&f));
         let keys = ServiceKeys {
             status: self.status_key.public().clone(),
             guards: vec![self.guard_key.public().clone()],
         };
-        let issued = clock::now();
-        let signed = policy::bundle::sign(
-            &checked.policy,
-            &keys,
-            self.policy_version,
-            issued,
-            &[&self.policy_key],
-            &self.roots,
-        );
-        let bytes = signed.expect("a signed policy").encode();
-        keyfile::replace_public(&self.config.policy, &bytes).expect("the policy file");
+        let signed = policy::bundle::sign(&checked.policy, &keys, version, clock::now(), signers, roots);
+        signed.expect("a signed policy").encode()
+    }
+
+    /// As many policy keys as must sign.
+    #[must_use]
+    pub fn quorum(&self) -> Vec<&SigningKey> {
+        self.policy_keys.iter().take(self.roots.quorum).collect()
+    }
+
+    /// The policy keys, for tests that forge.
+    #[must_use]
+    pub fn policy_keys(&self) -> &[SigningKey] {
+        &self.policy_keys
+    }
+
+    /// The highest version that was signed.
+    #[must_use]
+    pub const fn policy_version(&self) -> u64 {
+        self.policy_version
+    }
+
+    /// The policy bucket, as who publishes policies sees it.
+    ///
+    /// # Panics
+    /// If the server refuses the login.
+    pub async fn bucket(&self) -> Bucket {
+        let seed = self.server.keys().publisher.seed().expect("a seed");
+        let options = ConnectOptions::with_nkey(seed).custom_inbox_prefix(PUBLISHER_INBOX_PREFIX);
+        Bucket::new(options.connect(self.url()).await.expect("the publisher's login"))
     }
 
     fn write_status(&self) {
@@ -210,6 +260,20 @@ impl TestBus {
         let task = runtime.spawn(running.run(stop.clone()));
         self.guard = Some(RunningGuard { runtime: Some(runtime), stop, task, metrics, http });
         Ok(())
+    }
+
+    /// Starts the guard as the service does, which waits if there is no valid policy. The address of its pages
+    /// is known, not whether it serves them yet.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub fn start_waiting_guard(&mut self) {
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+        let http = free.expect("a free port");
+        self.config.http_listen = http;
+        let (stop, runtime) = (CancellationToken::new(), runtime());
+        let task = runtime.spawn(service::run(self.config.clone(), stop.clone()));
+        self.guard = Some(RunningGuard { runtime: Some(runtime), stop, task, metrics: Metrics::new(), http });
     }
 
     /// Stops the guard in order.
@@ -417,6 +481,7 @@ fn config(dir: &Path, roots: &Roots, url: String) -> Config {
             callout: path("callout.seed"),
             xkey: path("xkey.seed"),
             system: path("sys.seed"),
+            publisher: path("publisher.seed"),
         },
         nats: NatsNames { account: "BUS".to_owned(), system_account: "SYS".to_owned() },
     }

@@ -19,6 +19,8 @@ pub struct TestKeys {
     pub system: KeyPair,
     /// The on-call engineer's login.
     pub break_glass: KeyPair,
+    /// The login of who publishes policies, if the server has persistent streams.
+    pub publisher: KeyPair,
     /// The account key that signs callout answers.
     pub callout: KeyPair,
     /// The key callout requests are sealed to.
@@ -31,6 +33,7 @@ impl TestKeys {
             guard: KeyPair::new_user(),
             system: KeyPair::new_user(),
             break_glass: KeyPair::new_user(),
+            publisher: KeyPair::new_user(),
             callout: KeyPair::new_account(),
             xkey: XKey::new(),
         }
@@ -41,6 +44,7 @@ impl TestKeys {
             guard: user_key(&self.guard),
             system: user_key(&self.system),
             break_glass: user_key(&self.break_glass),
+            publisher: user_key(&self.publisher),
             callout_issuer: AccountKey::parse(&self.callout.public_key()).expect("an account key"),
             callout_xkey: CurveKey::parse(&self.xkey.public_key()).expect("a curve key"),
         }

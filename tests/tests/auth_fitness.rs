@@ -70,6 +70,7 @@ impl Keys {
             guard: user(&self.guard),
             system: user(&self.system),
             break_glass: user(&KeyPair::new_user()),
+            publisher: user(&KeyPair::new_user()),
             callout_issuer: AccountKey::parse(&self.callout.public_key()).unwrap(),
             callout_xkey: CurveKey::parse(&self.xkey.public_key()).unwrap(),
         });

@@ -28,7 +28,7 @@ use crate::{
     clock::now,
     config::{self, DEFAULT_HTTP_LISTEN, check_url},
     keyfile::{create_secret, replace_public},
-    natsserver::{AccountKey, BusKeys, CurveKey, ListenPort, NatsConfig, Tls, UserKey},
+    natsserver::{AccountKey, BusKeys, CurveKey, JetStream, ListenPort, NatsConfig, Tls, UserKey},
     policy::{self, DEFAULT_POLICY, bundle::ServiceKeys, source::PolicySource},
 };
 
@@ -122,6 +122,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
   {at}/sealbus.toml         the guard's configuration
   {at}/nats/nats.conf       nats-server's configuration
   {at}/guard/               the guard's keys
+  {at}/operator/            the login for `sealbus policy publish`
   {at}/agents/oncall.creds  for who watches the bus: sealbus events
   {at}/offline/             issuer, policy and status keys: {}
 
@@ -146,7 +147,7 @@ pub(crate) fn create(dir: &Path, plan: &Plan) -> Result<(), Failure> {
     let checked = policy::check(&plan.policy)?;
     refuse_used(dir)?;
     let staging = Staging::beside(dir)?;
-    fill(&staging.0, plan, &checked.policy)?;
+    fill(&staging.0, dir, plan, &checked.policy)?;
     open_dir(&staging.0)?;
     fs::rename(&staging.0, dir).map_err(|source| Failure::io("make", dir, source))
 }
@@ -234,16 +235,18 @@ pub(crate) fn generate() -> SigningKey {
     SigningKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng))
 }
 
-fn fill(root: &Path, plan: &Plan, policy: &policy::model::Policy) -> Result<(), Failure> {
-    let [offline, guard_dir, agents, nats] = [OFFLINE, "guard", AGENTS, "nats"].map(|name| root.join(name));
-    for dir in [&offline, &guard_dir, &agents, &guard_dir.join("state")] {
+/// Fills `root`, which will be `goal`.
+fn fill(root: &Path, goal: &Path, plan: &Plan, policy: &policy::model::Policy) -> Result<(), Failure> {
+    let [offline, guard_dir, agents, operator, nats] =
+        [OFFLINE, "guard", AGENTS, "operator", "nats"].map(|name| root.join(name));
+    for dir in [&offline, &guard_dir, &agents, &operator, &guard_dir.join("state")] {
         private_dir(dir)?;
     }
     // nats-server may run as another user, and reads only this.
     fs::create_dir(&nats).map_err(|source| Failure::io("make", &nats, source))?;
 
     let (issuer, policy_key, status, break_glass) = (generate(), generate(), generate(), generate());
-    let (guard, callout, system) = (generate(), generate(), generate());
+    let (guard, callout, system, publisher) = (generate(), generate(), generate(), generate());
     let mut raw = zeroize::Zeroizing::new([0; 32]);
     rand_core::Rng::fill_bytes(&mut rand_core::UnwrapErr(getrandom::SysRng), raw.as_mut());
     let xkey = nkeys::XKey::new_from_raw(*raw);
@@ -265,6 +268,7 @@ fn fill(root: &Path, plan: &Plan, policy: &policy::model::Policy) -> Result<(), 
     seed(&guard_dir, "guard.seed", &guard, KeyKind::User)?;
     seed(&guard_dir, "callout.seed", &callout, KeyKind::Account)?;
     seed(&guard_dir, "sys.seed", &system, KeyKind::User)?;
+    seed(&operator, "publisher.seed", &publisher, KeyKind::User)?;
     let xkey_seed = zeroize::Zeroizing::new(xkey.seed().unwrap_or_default());
     create_secret(&guard_dir.join("xkey.seed"), &format!("{}\n", xkey_seed.as_str()))?;
 
@@ -272,10 +276,11 @@ fn fill(root: &Path, plan: &Plan, policy: &policy::model::Policy) -> Result<(), 
         guard: user_key(&guard)?,
         system: user_key(&system)?,
         break_glass: user_key(&break_glass)?,
+        publisher: user_key(&publisher)?,
         callout_issuer: AccountKey::parse(&callout.public().to_nkey(KeyKind::Account)).map_err(broken_key)?,
         callout_xkey: CurveKey::parse(&xkey.public_key()).map_err(broken_key)?,
     };
-    let conf = nats_config(plan, keys).render()?;
+    let conf = nats_config(plan, &absolute(&goal.join("nats"))?, keys).render()?;
     replace_public(&nats.join("nats.conf"), conf.as_bytes())?;
     replace_public(&root.join(config::FILE_NAME), sealbus_toml(plan, &roots).as_bytes())?;
 
@@ -360,9 +365,26 @@ pub(crate) fn broken_key(error: crate::natsserver::NotThatKey) -> Failure {
 const TLS_CERT: &str = "/etc/nats/tls/server.crt";
 const TLS_KEY: &str = "/etc/nats/tls/server.key";
 
-/// nats-server's configuration for the first of the bus's addresses.
-fn nats_config(plan: &Plan, keys: BusKeys) -> NatsConfig {
+/// Where a nats-server that is not only this machine's keeps its streams.
+const NATS_STORE: &str = "/var/lib/nats";
+/// What streams may take. Policies are the only ones: some megabytes each if they are very large.
+const STREAMS_DISK: u64 = 1 << 30;
+const STREAMS_MEMORY: u64 = 64 << 20;
+
+/// Persistent streams below `dir`, for the policy bucket.
+pub(crate) fn jetstream(dir: &Path) -> JetStream {
+    JetStream { store_dir: dir.join("jetstream"), max_memory: STREAMS_MEMORY, max_file: STREAMS_DISK }
+}
+
+/// nats-server reads relative paths from wherever it was started.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|source| Failure::io("find", path, source))
+}
+
+/// nats-server's configuration for the first of the bus's addresses; `nats` is the directory it will be in.
+fn nats_config(plan: &Plan, nats: &Path, keys: BusKeys) -> NatsConfig {
     let mut conf = NatsConfig::development(keys);
+    conf.jetstream = Some(jetstream(nats));
     conf.server_name = format!("{}-1", plan.bus);
     let address = plan.urls.first().and_then(|url| url.parse::<async_nats::ServerAddr>().ok());
     if let Some(address) = address {
@@ -370,6 +392,9 @@ fn nats_config(plan: &Plan, keys: BusKeys) -> NatsConfig {
             || address.host().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         conf.host = if loopback { address.host().to_owned() } else { "0.0.0.0".to_owned() };
         conf.port = ListenPort::Fixed(address.port());
+        if !loopback {
+            conf.jetstream = Some(jetstream(Path::new(NATS_STORE)));
+        }
         if address.tls_required() {
             conf.tls =
                 Some(Tls { cert_file: TLS_CERT.into(), key_file: TLS_KEY.into(), client_ca_file: None });
@@ -409,6 +434,7 @@ http_listen = {http}      # /healthz, /statusz, /metrics; no login, so keep it l
 # callout = "guard/callout.seed"
 # xkey = "guard/xkey.seed"
 # system = "guard/sys.seed"
+# publisher = "operator/publisher.seed"   # for `sealbus policy publish`; the guard does not need it
 
 # [nats]                            # as nats.conf names them
 # account = "BUS"

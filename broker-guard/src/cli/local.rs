@@ -91,11 +91,14 @@ fn nats_config(bus: &BusDir) -> Result<NatsConfig, Failure> {
     // The offline keys may have been moved away already; nobody needs break-glass here.
     let break_glass = read_seed(&bus.root().join(OFFLINE).join("break-glass.seed"), KeyKind::User)
         .unwrap_or_else(|_| generate());
+    // A bus directory from before policies could be published has none.
+    let publisher = read_seed(&bus.config.keys.publisher, KeyKind::User).unwrap_or_else(|_| generate());
     let account = keys.callout.public().to_nkey(KeyKind::Account);
     let mut conf = NatsConfig::development(BusKeys {
         guard: user(&keys.guard)?,
         system: user(&keys.system)?,
         break_glass: user(&break_glass)?,
+        publisher: user(&publisher)?,
         callout_issuer: AccountKey::parse(&account).map_err(init::broken_key)?,
         callout_xkey: CurveKey::parse(&keys.xkey.key().public_key()).map_err(init::broken_key)?,
     });
@@ -105,6 +108,7 @@ fn nats_config(bus: &BusDir) -> Result<NatsConfig, Failure> {
         Failure::because(Exit::Config, "bus_url", message, "mend `urls` in sealbus.toml", source)
     })?;
     conf.port = ListenPort::Fixed(address.port());
+    conf.jetstream = Some(init::jetstream(&init::absolute(&bus.root().join("nats").join("run"))?));
     conf.bus.account.clone_from(&bus.config.nats.account);
     conf.bus.prefix.clone_from(&bus.config.prefix);
     conf.system.account.clone_from(&bus.config.nats.system_account);

@@ -17,6 +17,12 @@ use super::{
 /// administrators' requests.
 pub const INBOX_PREFIX: &str = "_INBOX_sealbus";
 
+/// The inbox prefix of who publishes policies: another one, so that it cannot read the guard's answers.
+pub const PUBLISHER_INBOX_PREFIX: &str = "_INBOX_sealbus_policy";
+
+/// The key-value bucket in which published policies are.
+pub const POLICY_BUCKET: &str = "sealbus_policy";
+
 /// A nats-server configuration for one bus. Anonymous access, passwords and unlisted logins have no field
 /// here: whoever is not an nkey named below is put to the guard's auth callout.
 #[derive(Debug, Clone)]
@@ -125,6 +131,9 @@ pub struct BusAccount {
     pub guards: Vec<UserKey>,
     /// Logins that still work when no guard runs: they may read events and audit, and publish nothing.
     pub break_glass: Vec<UserKey>,
+    /// Logins that may write policies into the policy bucket, and do nothing else. Without persistent
+    /// streams there is no bucket, and they are left out.
+    pub publishers: Vec<UserKey>,
 }
 
 /// The system account: the guard's second connection disconnects clients through it.
@@ -186,6 +195,8 @@ pub struct BusKeys {
     pub system: UserKey,
     /// The on-call engineer's login.
     pub break_glass: UserKey,
+    /// The login of who publishes policies.
+    pub publisher: UserKey,
     /// The callout issuer.
     pub callout_issuer: AccountKey,
     /// The callout's sealing key.
@@ -233,7 +244,8 @@ pub enum ConfigError {
 }
 
 impl NatsConfig {
-    /// A server for one machine: loopback, no TLS, no monitoring, port 4222, nothing on disk.
+    /// A server for one machine: loopback, no TLS, no monitoring, port 4222, nothing on disk. Who publishes
+    /// policies can log in only once there are persistent streams.
     #[must_use]
     pub fn development(keys: BusKeys) -> Self {
         Self {
@@ -253,6 +265,7 @@ impl NatsConfig {
                 prefix: "sb".to_owned(),
                 guards: vec![keys.guard],
                 break_glass: vec![keys.break_glass],
+                publishers: vec![keys.publisher],
             },
             system: SystemAccount { account: "SYS".to_owned(), users: vec![keys.system] },
             callout: Callout { issuer: keys.callout_issuer, xkey: keys.callout_xkey },
@@ -273,7 +286,12 @@ impl NatsConfig {
     /// Every login of the configuration that the server checks itself, instead of asking the guard.
     pub(super) fn logins(&self) -> impl Iterator<Item = &UserKey> {
         let bus = self.bus.guards.iter().chain(&self.bus.break_glass).chain(&self.system.users);
-        bus.chain(self.leaf.iter().flat_map(|leaf| &leaf.users))
+        bus.chain(self.publishers()).chain(self.leaf.iter().flat_map(|leaf| &leaf.users))
+    }
+
+    /// Who may log in to publish policies.
+    pub(super) fn publishers(&self) -> impl Iterator<Item = &UserKey> {
+        self.jetstream.iter().flat_map(|_| &self.bus.publishers)
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -18,7 +18,7 @@ mod version;
 
 pub use config::{
     BusAccount, BusKeys, Callout, ConfigError, INBOX_PREFIX, JetStream, LeafListener, Limits, ListenPort,
-    NatsConfig, SystemAccount, Tenant, TenantUser, Tls,
+    NatsConfig, POLICY_BUCKET, PUBLISHER_INBOX_PREFIX, SystemAccount, Tenant, TenantUser, Tls,
 };
 pub use fetch::FetchError;
 pub use locate::{LocateError, NatsServerBinary, Refused, locate, locate_or_fetch};

@@ -6,7 +6,10 @@
 use std::fmt::Write as _;
 
 use super::{
-    config::{ConfigError, INBOX_PREFIX, LeafListener, ListenPort, NatsConfig, Tls, text},
+    config::{
+        ConfigError, INBOX_PREFIX, LeafListener, ListenPort, NatsConfig, POLICY_BUCKET,
+        PUBLISHER_INBOX_PREFIX, Tls, text,
+    },
     nkey::UserKey,
 };
 
@@ -114,8 +117,12 @@ fn accounts(out: &mut Conf, config: &NatsConfig) {
     publish.extend(["$SYS._INBOX.>".to_owned(), inbox.clone()]);
     let mut subscribe = under(&["in", "ctl", "all", "events", "audit", "guard"]);
     subscribe.extend(["$SYS.REQ.USER.AUTH".to_owned(), inbox.clone()]);
+    let bucket = POLICY_BUCKET;
+    let read = format!("$JS.API.STREAM.MSG.GET.KV_{bucket}");
     if config.jetstream.is_some() {
-        publish.extend(["$JS.API.>".to_owned(), "$JS.ACK.>".to_owned()]);
+        out.note("It makes the policy bucket, which nobody can change or delete then, and reads it.");
+        publish.extend([format!("$JS.API.STREAM.CREATE.KV_{bucket}"), read.clone()]);
+        subscribe.push(format!("$KV.{bucket}.>"));
     }
     for guard in &bus.guards {
         out.user(guard, STANDARD, &publish, &subscribe);
@@ -126,6 +133,14 @@ fn accounts(out: &mut Conf, config: &NatsConfig) {
     let evidence = under(&["events", "audit"]);
     for key in &bus.break_glass {
         out.user(key, STANDARD, &[], &evidence);
+    }
+    for key in config.publishers() {
+        out.note(
+            "Who publishes policies: writes the policy bucket and reads back what is there. That makes no",
+        );
+        out.note("policy: the guard takes up only what the quorum signed.");
+        let publish = [format!("$KV.{bucket}.current"), format!("$KV.{bucket}.v.>"), read.clone()];
+        out.user(key, STANDARD, &publish, &[format!("{PUBLISHER_INBOX_PREFIX}.>")]);
     }
     if let Some(leaf) = &config.leaf {
         out.note("Leaf nodes: they take events and audit away, and bring nothing in.");

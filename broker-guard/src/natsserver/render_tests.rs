@@ -17,6 +17,7 @@ fn keys() -> BusKeys {
         guard: user(1),
         system: user(2),
         break_glass: user(3),
+        publisher: user(10),
         callout_issuer: AccountKey::parse(&account).unwrap(),
         callout_xkey: CurveKey::parse(&XKey::new_from_raw([5; 32]).public_key()).unwrap(),
     }
@@ -207,7 +208,7 @@ const DEVELOPMENT_HEAD: &str = "\
 # nats-server for a Sealbus bus on one machine. `sealbus dev` and `sealbus init` write this file with keys
 # filled in; here each @NAME@ stands for a public key:
 #
-#   @GUARD_NKEY@ @SYSTEM_NKEY@ @BREAK_GLASS_NKEY@   user nkeys (U…)
+#   @GUARD_NKEY@ @SYSTEM_NKEY@ @BREAK_GLASS_NKEY@ @PUBLISHER_NKEY@   user nkeys (U…)
 #   @CALLOUT_ISSUER@                               account nkey (A…)
 #   @CALLOUT_XKEY@                                 curve nkey (X…)
 #
@@ -221,6 +222,7 @@ const PRODUCTION_HEAD: &str = "\
 # tenant on the same server. Leave out what you do not need; each @NAME@ stands for a public key:
 #
 #   @GUARD_NKEY@ @SYSTEM_NKEY@ @BREAK_GLASS_NKEY@   user nkeys (U…), the guard's two and the on-call engineer's
+#   @PUBLISHER_NKEY@                               user nkey (U…) of who publishes policies
 #   @CALLOUT_ISSUER@ @CALLOUT_XKEY@                 account nkey (A…) and curve nkey (X…) of the auth callout
 #   @LEAF_NKEY@ @TENANT_NKEY@                       user nkeys (U…) of a leaf node and of another tenant
 #
@@ -240,13 +242,17 @@ fn templates_are_what_the_renderer_writes() {
         (user(1).to_string(), "@GUARD_NKEY@"),
         (user(2).to_string(), "@SYSTEM_NKEY@"),
         (user(3).to_string(), "@BREAK_GLASS_NKEY@"),
+        (user(10).to_string(), "@PUBLISHER_NKEY@"),
         (keys().callout_issuer.to_string(), "@CALLOUT_ISSUER@"),
         (keys().callout_xkey.to_string(), "@CALLOUT_XKEY@"),
         (user(6).to_string(), "@LEAF_NKEY@"),
         (user(7).to_string(), "@TENANT_NKEY@"),
     ];
+    let mut with_streams = development();
+    with_streams.jetstream =
+        Some(JetStream { store_dir: "/tmp/sealbus-dev".into(), max_memory: 64 << 20, max_file: 1 << 30 });
     for (file, head, config) in [
-        ("nats-dev.conf", DEVELOPMENT_HEAD, development()),
+        ("nats-dev.conf", DEVELOPMENT_HEAD, with_streams),
         ("nats-production.conf", PRODUCTION_HEAD, production()),
     ] {
         let path = deploy.join(file);

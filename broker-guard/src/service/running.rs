@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use async_nats::{Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use sealbus_envelope::{
-    reason::Refused,
+    reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
 };
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::ServiceError;
+use super::{ServiceError, policies::Found};
 use crate::{
     bus::{
         auth::Auth,
@@ -31,10 +31,9 @@ use crate::{
     events::{Event, Kind},
     http::{AuditReport, SessionReport, StatusReport},
     metrics::Metrics,
-    quarantine::enforce::{Changed, Enforced, Enforcer},
-    reload::{self, Watch},
+    quarantine::enforce::{Changed, Enforced, Enforcer, SECOND_LOOK},
+    reload::ReloadError,
     sessions::InForce,
-    store::Store,
 };
 
 /// How many envelopes are checked, logged and signed together: a whole batch of proofs.
@@ -54,8 +53,9 @@ pub(super) struct Heard {
 
 pub(super) struct Guard {
     pub(super) config: Config,
-    pub(super) store: Arc<Store>,
-    pub(super) watch: Watch,
+    /// What was at hand at the start and is no good.
+    pub(super) refused: Vec<ReloadError>,
+    pub(super) offered: mpsc::Receiver<Found>,
     pub(super) wire: WireSubjects,
     pub(super) link: Link,
     pub(super) desk: Desk,
@@ -82,6 +82,9 @@ impl Guard {
         self.event(Event::new(Kind::Started, now())).await;
         let epoch = self.desk.sessions().guard().epoch;
         tracing::info!(bus = %self.config.roots.name, epoch, "the guard is ready");
+        for error in std::mem::take(&mut self.refused) {
+            self.change_refused(&error.to_string(), error.reason()).await;
+        }
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -92,6 +95,7 @@ impl Guard {
                     self.departures();
                     self.carry_out().await;
                 }
+                Some(found) = self.offered.recv() => self.found(found).await,
                 Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
                 Some(message) = self.control.next() => self.control_turn(message).await,
                 Some(message) = self.ingress.next() => self.ingress_turn(message).await,
@@ -183,9 +187,6 @@ impl Guard {
     async fn tick(&mut self) {
         let now = now();
         self.desk.tick(now);
-        if self.watch.changed() {
-            self.reload(now).await;
-        }
         self.carry_out().await;
         self.heartbeat(now).await;
         self.count_dropped(now).await;
@@ -222,19 +223,29 @@ impl Guard {
         self.event(event).await;
     }
 
-    async fn reload(&mut self, now: Millis) {
-        let (error, reason) = match reload::load(&self.config, &self.store) {
-            Ok(in_force) => {
-                let copy = in_force.clone();
-                match self.desk.replace(in_force, now) {
-                    Ok(()) => return self.reloaded(&copy),
+    /// A policy or status was found: it comes into force between two messages, so none is lost or judged by
+    /// halves of two policies.
+    async fn found(&mut self, found: Found) {
+        let (error, reason) = match found {
+            Found::New(in_force) => {
+                let copy = InForce::clone(&in_force);
+                match self.desk.replace(*in_force, now()) {
+                    Ok(()) => {
+                        self.reloaded(&copy);
+                        return self.carry_out().await;
+                    }
                     Err(refused) => (refused.to_string(), Some(refused.reason)),
                 }
             }
-            Err(error) => (error.to_string(), error.reason()),
+            Found::Refused(error) => (error.to_string(), error.reason()),
         };
-        tracing::error!(error, "the new policy or status is refused; the old one stays in force");
-        let mut event = Event::new(Kind::ChangeRefused, now).detail(error);
+        self.change_refused(&error, reason).await;
+    }
+
+    async fn change_refused(&self, error: &str, reason: Option<Reason>) {
+        tracing::error!(error, "a policy or status is refused; what is in force stays");
+        self.metrics.change_refused(reason);
+        let mut event = Event::new(Kind::ChangeRefused, now()).detail(error);
         if let Some(reason) = reason {
             event = event.because(reason);
         }
@@ -242,13 +253,9 @@ impl Guard {
     }
 
     fn reloaded(&self, in_force: &InForce) {
-        tracing::info!("policy and status were read again");
+        tracing::info!(policy = in_force.policy.version(), status = in_force.status.version, "in force");
         self.hall.replace(in_force);
-        let auth = self.auth.clone();
-        tokio::spawn(async move {
-            let cut = auth.recheck().await;
-            tracing::info!(cut, "connections whose rights changed were cut");
-        });
+        self.auth.recheck_twice(SECOND_LOOK);
     }
 
     fn status(&self) -> StatusReport {

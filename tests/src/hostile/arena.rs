@@ -148,7 +148,14 @@ impl Arena {
     /// # Panics
     /// If anything honest is refused.
     pub async fn open_with(spec: ServerSpec) -> Self {
-        let bus = TestBus::start_with(POLICY, spec).await;
+        Self::around(TestBus::start_with(POLICY, spec).await).await
+    }
+
+    /// Opens one around a bus that runs under [`POLICY`].
+    ///
+    /// # Panics
+    /// If anything honest is refused.
+    pub async fn around(bus: TestBus) -> Self {
         let watch = Watch::start(&bus).await;
         let mut canary = Hand::join(&bus.agent("canary", "canary")).await;
         for (pattern, low, high) in STREAMS {

@@ -96,14 +96,35 @@ fn in_vain(what: &str, seen: &[Value]) -> ! {
 /// # Panics
 /// If the guard does not serve it.
 pub async fn page(bus: &TestBus, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(bus.http()).await.expect("the guard listens");
+    try_page(bus, path).await.expect("the guard serves its pages")
+}
+
+/// A page of the guard, if it serves it just now.
+pub async fn try_page(bus: &TestBus, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(bus.http()).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: guard\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("a request");
+    stream.write_all(request.as_bytes()).await.ok()?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("a page");
-    let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
-    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
-    (code, body.to_owned())
+    stream.read_to_string(&mut text).await.ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok())?;
+    Some((code, body.to_owned()))
+}
+
+/// Waits until the guard serves a page that is as `wanted`.
+///
+/// # Panics
+/// If it never does.
+pub async fn page_that(bus: &TestBus, path: &str, wanted: impl Fn(u16, &str) -> bool) -> String {
+    let come = async {
+        loop {
+            match try_page(bus, path).await {
+                Some((code, body)) if wanted(code, &body) => return body,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    soon(path, come).await
 }
 
 /// The guard's status, once it is as `wanted`: the page is renewed each second.

@@ -277,6 +277,21 @@ impl Auth {
         cut
     }
 
+    /// Does [`recheck`](Self::recheck) in the background, and again after `second_look`: a server may just have
+    /// let somebody in on an answer that was under way.
+    pub fn recheck_twice(&self, second_look: Duration) {
+        let auth = self.clone();
+        self.shared.tasks.spawn(async move {
+            let cut = auth.recheck().await;
+            tokio::select! {
+                () = auth.shared.stop.cancelled() => return,
+                () = tokio::time::sleep(second_look) => {}
+            }
+            let late = auth.recheck().await;
+            tracing::info!(cut, late, "connections whose rights changed were cut");
+        });
+    }
+
     /// Expects a question about a connection that shows `token`, which is no agent's: to find out whether a
     /// server asks at all. The question is answered with a refusal.
     #[must_use]
