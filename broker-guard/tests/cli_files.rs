@@ -45,7 +45,7 @@ fn init_makes_a_whole_bus_whose_secrets_are_its_owners() {
         listing.push(format!("{mode:o} {path}"));
     }
     snapshot("init-files", &listing.join("\n"));
-    for secret in ["offline", "guard", "agents"] {
+    for secret in ["offline", "guard", "agents", "operator"] {
         let mode = std::fs::metadata(place.path(&format!("bus/{secret}"))).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{secret}");
     }

@@ -75,7 +75,9 @@ fn ending(chart: &mut Chart<'_>, what: &str, until: Millis, soon: u64, remedy: &
 /// Every secret in the bus directory is its owner's alone.
 fn secrets(dir: &BusDir, chart: &mut Chart<'_>) -> Result<(), Failure> {
     let mut paths = Vec::new();
-    for folder in [dir.root().join("guard"), dir.agents(), dir.root().join(OFFLINE)] {
+    for folder in
+        [dir.root().join("guard"), dir.root().join("operator"), dir.agents(), dir.root().join(OFFLINE)]
+    {
         paths.extend(entries(&folder).into_iter().filter(|path| {
             let extension = path.extension().and_then(|extension| extension.to_str());
             matches!(extension, Some("seed" | "creds"))
