@@ -10,6 +10,7 @@ use crate::{
     identity::{BusId, Credential, PublicKey, Roots, SessionCertificate, SigningKey, Status},
     keys::Grant,
     name::Name,
+    order::Draft,
     policy::{BundleHead, Rule, Tables},
     proof::{admission::Admission, batch::BatchProof},
     subject::{Pattern, Subject, WireSubjects},
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("status", status),
     ("bundle", bundle),
     ("control", control_message),
+    ("order", order),
 ];
 
 fn same(what: &str, written: &[u8], read: &[u8]) {
@@ -146,6 +148,23 @@ pub fn bundle(bytes: &[u8]) {
     );
     let _ = PublicKey::from_nkey(text, crate::identity::KeyKind::User);
     let _ = SigningKey::from_nkey_seed(text, crate::identity::KeyKind::User);
+}
+
+/// An order as it comes, and as what a quorum signed.
+pub fn order(bytes: &[u8]) {
+    let Ok(name) = Name::parse("fuzz") else { return };
+    let roots = Roots { name, issuer: issuer(), policy_keys: vec![issuer()], quorum: 1 };
+    let signing = SigningKey::from_seed(&[1; 32]);
+    let mut w = crate::wire::codec::Writer::default();
+    let signature = signing.sign(crate::identity::Purpose::Order, bytes);
+    w.array(2).bin(bytes).array(1).array(2).bin(signing.public().as_bytes()).bin(&signature);
+    for bytes in [bytes, &w.into_bytes()] {
+        if let Ok(draft) = Draft::decode(bytes, &roots) {
+            same("order", &draft.encode(), bytes);
+            let Ok(again) = Draft::new(draft.order().clone(), &roots) else { panic!("a read order is one") };
+            assert!(again.digest() == draft.digest(), "an order is written as another");
+        }
+    }
 }
 
 /// Control messages: the first byte chooses which.

@@ -33,6 +33,8 @@ pub enum Context {
     Admission,
     /// Partition of an agent.
     Partition,
+    /// Digest of an order.
+    Order,
 }
 
 impl Context {
@@ -49,6 +51,7 @@ impl Context {
             Self::Grant => b"sealbus/v1/grant\0",
             Self::Admission => b"sealbus/v1/admission\0",
             Self::Partition => b"sealbus/v1/partition\0",
+            Self::Order => b"sealbus/v1/order\0",
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod keys;
 pub mod label;
 pub mod name;
+pub mod order;
 pub mod policy;
 pub mod proof;
 pub mod reader;

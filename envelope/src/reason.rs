@@ -130,6 +130,14 @@ reasons! {
     NoResponder = "no_responder", "no live agent that may answer the request is there", "start a responder";
     NoRequest = "no_request", "no open request waits for this reply", "reply once, within the deadline, and only if asked";
 
+    // orders
+    OrderInvalid = "order_invalid", "the order is malformed or lacks valid signatures of the quorum", "see who signed it, and sign it again: `sealbus order show`";
+    OrderUnknown = "order_unknown", "the kind of order is not known", "upgrade the guard";
+    OrderExpired = "order_expired", "the order's time is over", "make the order again";
+    OrderReplayed = "order_replayed", "the order was carried out before", "make a new order if it is to be done again";
+    SessionEnded = "session_ended", "an order ended the session", "start the agent again";
+    StoreUnavailable = "store_unavailable", "the guard's store cannot be written, so nothing that must be durable is done", "free the guard's disk";
+
     // sealing
     UnknownKey = "unknown_key", "the sender key is not known", "open the key and wait for its grant";
     StaleKey = "stale_key", "the sender key was rotated away", "seal again with the current key";

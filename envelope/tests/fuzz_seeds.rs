@@ -14,7 +14,11 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use sealbus_envelope::{
     control::{self, Granted, Welcome},
     fuzzing::TARGETS,
+    identity::{Roots, SigningKey},
+    name::{AgentToken, Name},
+    order::{Draft, Order, OrderId, OrderKind},
     policy::{Bundle, Excerpt},
+    time::Millis,
 };
 use serde_bytes::ByteBuf;
 use serde_json::Value;
@@ -120,9 +124,34 @@ fn seeds_of(vector: &Value) -> Vec<(&'static str, Vec<u8>)> {
     }
 }
 
+/// Orders of the target's own bus and key: unsigned and signed, and their bodies.
+fn orders() -> Vec<(&'static str, Vec<u8>)> {
+    let signer = SigningKey::from_seed(&[1; 32]);
+    let name: Name = "fuzz".parse().unwrap();
+    let (agent, policy_keys) = (name.clone(), vec![signer.public().clone()]);
+    let roots = Roots { name, issuer: signer.public().clone(), policy_keys, quorum: 1 };
+    let order = Order {
+        bus: roots.bus(),
+        id: OrderId::from_bytes([7; 16]),
+        kind: OrderKind::ClearTaint,
+        agent: AgentToken::new(&agent, signer.public()),
+        identity: signer.public().clone(),
+        reason: "started again with an empty memory".to_owned(),
+        issued: Millis(1_700_000_000_000),
+        valid_until: Millis(1_700_000_600_000),
+    };
+    let mut draft = Draft::new(order, &roots).unwrap();
+    let unsigned = draft.encode();
+    // [body, []]: an array head, a head of two bytes, the body, an empty array.
+    let body = unsigned[3..unsigned.len() - 1].to_vec();
+    draft.sign(&signer, &roots).unwrap();
+    vec![("body", body), ("unsigned", unsigned), ("signed", draft.encode())]
+}
+
 /// By target and file name; equal bytes once.
 fn made() -> BTreeMap<(&'static str, String), Vec<u8>> {
-    let mut made = BTreeMap::new();
+    let mut made: BTreeMap<_, _> =
+        orders().into_iter().map(|(name, seed)| (("order", name.to_owned()), seed)).collect();
     for kind in ["good", "hostile"] {
         for (name, text) in files(&root().join("vectors").join(kind)) {
             let vector = serde_json::from_slice(&text).unwrap();

@@ -140,6 +140,7 @@ fn the_text_names_every_constant_as_it_is() {
         Context::Grant,
         Context::Admission,
         Context::Partition,
+        Context::Order,
     ] {
         let (zero, name) = context.text().split_last().unwrap();
         assert_eq!(*zero, 0);

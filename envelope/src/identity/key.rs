@@ -50,7 +50,7 @@ pub enum Purpose {
     Hello = 10,
     /// A guard key signs a heartbeat.
     Heartbeat = 11,
-    /// An operator's key signs an order.
+    /// A policy key signs an order.
     Order = 12,
 }
 
