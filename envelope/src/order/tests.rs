@@ -101,7 +101,11 @@ fn what_a_quorum_must_not_sign_is_refused_though_it_did() {
     assert_eq!(refused_body(|order| order.bus = other), Reason::WrongBus);
     assert_eq!(refused_body(|order| order.identity = key(6).public().clone()), Reason::OrderInvalid);
     for reason in ["", "  ", "line\nline", "\u{1b}[2J"] {
-        assert_eq!(refused_body(|order| order.reason = reason.to_owned()), Reason::OrderInvalid, "{reason:?}");
+        assert_eq!(
+            refused_body(|order| order.reason = reason.to_owned()),
+            Reason::OrderInvalid,
+            "{reason:?}"
+        );
     }
     assert_eq!(refused_body(|order| order.reason = "x".repeat(MAX_ORDER_REASON + 1)), Reason::TooLarge);
     for valid_until in [NOW, NOW.minus(1), NOW.plus(MAX_ORDER_MS + 1)] {
