@@ -36,7 +36,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use error::StoreError;
 
-use crate::quarantine::state::{Known, Record};
+use crate::{
+    bus::auth::zone::Place,
+    quarantine::state::{Known, Record},
+};
 
 /// The schema that this program writes.
 pub const SCHEMA: u64 = 1;
@@ -91,6 +94,8 @@ pub struct StoredConnection {
     pub certificate: Vec<u8>,
     /// SHA-256 of the permissions it was given.
     pub permissions: [u8; 32],
+    /// Where it is.
+    pub place: Place,
 }
 
 /// The store. One process has it open at a time.

@@ -13,6 +13,7 @@ pub mod service;
 mod shared;
 mod upkeep;
 pub mod verify;
+pub mod zone;
 
 pub use decision::{ConnectionDecision, Outcome};
 pub use jwt::{AuthRequest, CalloutKeys};

@@ -258,6 +258,14 @@ pub enum CompileError {
         /// The team.
         team: Name,
     },
+    /// A team in a zone that the policy lacks.
+    #[error("team `{team}` is in the zone `{zone}`, which the policy does not have")]
+    UnknownZone {
+        /// The team.
+        team: Name,
+        /// The zone.
+        zone: Name,
+    },
     /// A label number that the policy does not name.
     #[error("`{0}` uses a label that the policy does not declare")]
     UndeclaredLabel(Name),
@@ -324,7 +332,11 @@ impl CompiledPolicy {
     }
 
     fn add_team(&mut self, team: &Team, id: TeamId) -> Result<(), CompileError> {
-        let Team { name, clearance, integrity_ceiling, zone: _, taint, observe } = team;
+        let Team { name, clearance, integrity_ceiling, zone, taint, observe } = team;
+        // Ignored, it would let the team run anywhere.
+        if let Some(zone) = zone.as_ref().filter(|zone| self.tables.zone(zone.as_str()).is_none()) {
+            return Err(CompileError::UnknownZone { team: name.clone(), zone: zone.clone() });
+        }
         if !self.declares(Label::new(clearance.level, clearance.compartments, *integrity_ceiling)) {
             return Err(CompileError::UndeclaredLabel(name.clone()));
         }

@@ -18,6 +18,7 @@ use super::{
     service::{DEADLINE, ProbeSeen},
     shared::{Shared, connection, lock},
     verify::{self, Admission, Decision},
+    zone::Place,
 };
 use crate::policy::permissions::Permissions;
 
@@ -96,7 +97,8 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
             let until = now.plus(verify::LOBBY_MS);
             let bytes = request.admit(keys, &shared.config.account, &permissions, until, now);
             // A lobby is never refused by the books.
-            let _ = shared.registry().claim(connection(&id, &proven, &permissions, true));
+            let _ =
+                shared.registry().claim(connection(&id, &proven, Place::of(&request), &permissions, true));
             (Outcome::Lobby, Some(reason), Some(*proven), bytes)
         }
         Decision::Lobby { proven, reason } | Decision::Refuse { proven: Some(proven), reason } => {

@@ -9,12 +9,14 @@ use std::fmt;
 
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::XKey;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sealbus_envelope::{
     identity::{KeyKind, PublicKey, SigningKey, sign_jwt, verify_jwt},
     time::Millis,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::policy::permissions::{Permissions, Side};
 
@@ -127,6 +129,29 @@ impl fmt::Debug for Shown {
     }
 }
 
+/// The TLS of a connection, as its server sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Tls {
+    /// The chains that the server verified, each certificate as PEM.
+    #[serde(default)]
+    verified_chains: Vec<Vec<String>>,
+}
+
+impl Tls {
+    /// SHA-256 of the DER of each certificate in a chain that the server verified. What is no certificate is left out.
+    #[must_use]
+    pub fn verified(&self) -> Vec<[u8; 32]> {
+        let certificates = self.verified_chains.iter().flatten();
+        let mut found: Vec<_> = certificates
+            .filter_map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok())
+            .map(|certificate| Sha256::digest(&certificate).into())
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
 /// A question that was opened and whose server's signature was verified.
 #[derive(Debug, Clone)]
 pub struct AuthRequest {
@@ -138,6 +163,8 @@ pub struct AuthRequest {
     pub client: Client,
     /// What it showed.
     pub shown: Shown,
+    /// How the connection is encrypted; none if it is not.
+    pub tls: Option<Tls>,
     seal_to: XKey,
 }
 
@@ -157,6 +184,8 @@ struct Question {
     server_id: Server,
     client_info: Client,
     connect_opts: Shown,
+    #[serde(default)]
+    client_tls: Option<Tls>,
 }
 
 impl AuthRequest {
@@ -178,8 +207,14 @@ impl AuthRequest {
         let token = keys.xkey.open(bytes, &seal_to).map_err(|_| BadRequest::NotForUs)?;
         let token = String::from_utf8(token).map_err(|_| BadRequest::Malformed("text"))?;
         let claims = verified(&token)?;
-        let Question { kind, user_nkey, server_id: server, client_info: client, connect_opts: shown } =
-            claims.nats;
+        let Question {
+            kind,
+            user_nkey,
+            server_id: server,
+            client_info: client,
+            connect_opts: shown,
+            client_tls: tls,
+        } = claims.nats;
         if claims.aud != AUDIENCE || kind != "authorization_request" {
             return Err(BadRequest::Malformed("audience"));
         }
@@ -192,7 +227,7 @@ impl AuthRequest {
         if now.since(made).max(made.since(now)) > CLOCK_SKEW_MS {
             return Err(BadRequest::WrongTime);
         }
-        Ok(Self { user: user_nkey, server, client, shown, seal_to })
+        Ok(Self { user: user_nkey, server, client, shown, tls, seal_to })
     }
 
     /// The answer that lets the connection in, as a user of `account` with exactly `permissions`, until

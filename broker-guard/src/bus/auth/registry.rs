@@ -11,6 +11,7 @@ use sealbus_envelope::{
     name::AgentToken,
 };
 
+use super::zone::Place;
 use crate::store::StoredConnection;
 
 /// A connection: the server's id, and that server's number for it. Never used twice, since a server draws a
@@ -56,6 +57,8 @@ pub struct Connection {
     pub certificate: Arc<[u8]>,
     /// SHA-256 of the permissions it has.
     pub permissions: [u8; 32],
+    /// Where it is.
+    pub place: Place,
     /// Whether it only waits in the lobby.
     pub lobby: bool,
 }
@@ -71,6 +74,7 @@ impl Connection {
             credential: self.credential.to_string(),
             certificate: self.certificate.to_vec(),
             permissions: self.permissions,
+            place: self.place.clone(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Connection {
             credential: stored.credential.into(),
             certificate: stored.certificate.into(),
             permissions: stored.permissions,
+            place: stored.place,
             lobby: false,
         })
     }
@@ -173,6 +178,7 @@ mod tests {
             credential: "c".into(),
             certificate: [1].into(),
             permissions: [0; 32],
+            place: Place { server: "n1".to_owned(), ..Place::default() },
             lobby,
         }
     }

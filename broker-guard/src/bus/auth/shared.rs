@@ -21,6 +21,7 @@ use super::{
     registry::{Connection, ConnectionId, Registry},
     service::{AuthConfig, Authority, ProbeSeen},
     verify::{self, Admission, Context, Decision, Proven},
+    zone::Place,
 };
 use crate::{
     bus::admin::{Admin, AdminError},
@@ -207,7 +208,8 @@ impl Shared {
     }
 
     fn claim(&self, id: &ConnectionId, admission: &Admission) -> Result<(), ConnectionId> {
-        let connection = connection(id, &admission.proven, &admission.permissions, false);
+        let connection =
+            connection(id, &admission.proven, admission.place.clone(), &admission.permissions, false);
         self.registry().claim(connection.clone())?;
         self.note(Entry::Came(Box::new(connection)));
         Ok(())
@@ -217,6 +219,7 @@ impl Shared {
 pub(super) fn connection(
     id: &ConnectionId,
     proven: &Proven,
+    place: Place,
     permissions: &Permissions,
     lobby: bool,
 ) -> Connection {
@@ -227,6 +230,7 @@ pub(super) fn connection(
         session: proven.certificate.id(),
         credential: proven.credential.as_str().into(),
         certificate: proven.certificate.as_bytes().into(),
+        place,
         permissions: verify::permissions_digest(permissions),
         lobby,
     }
@@ -239,7 +243,7 @@ fn again(connection: &Connection, context: &Context<'_>) -> Result<[u8; 32], Ref
         credential: Credential::verify(&connection.credential, bus, &context.roots.issuer)?,
         certificate: SessionCertificate::verify(&connection.certificate, bus)?,
     };
-    Ok(verify::permissions_digest(&verify::admit(&proven, context)?.permissions))
+    Ok(verify::permissions_digest(&verify::admit(&proven, &connection.place, context)?.permissions))
 }
 
 /// The state behind these locks is whole between any two statements, so a panic elsewhere does not spoil it.

@@ -9,13 +9,18 @@ use data_encoding::BASE64URL_NOPAD;
 use sealbus_envelope::{
     control::{self, AuthToken},
     identity::{Credential, PublicKey, Role, Roots, SessionCertificate, SessionId, Status},
+    label::Clearance,
     reason::{Reason, Refused},
     subject::WireSubjects,
     time::Millis,
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{jwt::AuthRequest, registry::ConnectionId};
+use super::{
+    jwt::AuthRequest,
+    registry::ConnectionId,
+    zone::{self, Place},
+};
 use crate::policy::{
     compile::CompiledPolicy,
     decide::Principal,
@@ -64,6 +69,8 @@ pub struct Proven {
 pub struct Admission {
     /// Who.
     pub proven: Proven,
+    /// Where it is.
+    pub place: Place,
     /// The agent under the policy; none for an observer, who takes part in no rule.
     pub principal: Option<Principal>,
     /// Exactly what it may publish and subscribe.
@@ -98,7 +105,7 @@ pub enum Decision {
 /// In order, with a bare refusal: `wrong_connection`, `too_large`, `bad_encoding`, `malformed`, the
 /// credential's and the certificate's reasons, `certificate_invalid`, `bad_signature`. Then, in the lobby:
 /// `wrong_role`, `credential_expired`, `certificate_expired` or `not_yet_valid`, `status_invalid` (there is
-/// none), `revoked`, `status_expired`, `no_policy`, `unknown_team`, `quarantined`. Last, with a bare refusal
+/// none), `revoked`, `status_expired`, `no_policy`, `unknown_team`, `quarantined`, `wrong_zone`, `above_ceiling`. Last, with a bare refusal
 /// again, because the live connection listens on the very box the lobby would open: `session_in_use`.
 #[must_use]
 pub fn decide(request: &AuthRequest, context: &Context<'_>) -> Decision {
@@ -108,7 +115,7 @@ pub fn decide(request: &AuthRequest, context: &Context<'_>) -> Decision {
     };
     let in_use = (context.live)(&proven.certificate.id())
         .filter(|other| *other != ConnectionId::new(&request.server.id, request.client.id));
-    match admit(&proven, context) {
+    match admit(&proven, &Place::of(request), context) {
         Err(reason) if in_use.is_none() => Decision::Lobby { proven: Box::new(proven), reason },
         Err(reason) => Decision::Refuse { proven: Some(Box::new(proven)), reason },
         Ok(_) if in_use.is_some() => Decision::Refuse {
@@ -152,7 +159,7 @@ fn prove(request: &AuthRequest, context: &Context<'_>) -> Result<Proven, Refused
 ///
 /// # Errors
 /// As [`decide`] lists for the lobby; `too_large` or `policy_invalid` if the permissions cannot be made.
-pub fn admit(proven: &Proven, context: &Context<'_>) -> Result<Admission, Refused> {
+pub fn admit(proven: &Proven, place: &Place, context: &Context<'_>) -> Result<Admission, Refused> {
     let (claims, now) = (proven.credential.claims(), context.now);
     if claims.role == Role::Guard {
         return Err(Refused::new(Reason::WrongRole, "credential.role"));
@@ -173,6 +180,8 @@ pub fn admit(proven: &Proven, context: &Context<'_>) -> Result<Admission, Refuse
     if (context.barred)(&claims.identity) {
         return Err(Refused::new(Reason::Quarantined, "agent"));
     }
+    let clearance = principal.as_ref().map_or_else(Clearance::default, Principal::clearance);
+    zone::check(policy.tables(), claims, clearance, place)?;
     let session = proven.certificate.id();
     let permissions = match &principal {
         Some(principal) => Permissions::of_session(policy, principal, &session, context.wire).map_err(
@@ -189,7 +198,7 @@ pub fn admit(proven: &Proven, context: &Context<'_>) -> Result<Admission, Refuse
     if until.seconds() <= now.seconds() {
         return Err(Refused::new(Reason::CertificateExpired, "session"));
     }
-    Ok(Admission { proven: proven.clone(), principal, permissions, until })
+    Ok(Admission { proven: proven.clone(), place: place.clone(), principal, permissions, until })
 }
 
 /// SHA-256 of permissions: to see whether a change of policy changes them.
