@@ -71,6 +71,8 @@ pub struct Grant {
     pub role: Role,
     /// The clearance.
     pub clearance: Clearance,
+    /// The zones it may run in.
+    pub zones: Vec<Name>,
     /// From when until when.
     pub validity: Validity,
 }
@@ -81,6 +83,7 @@ impl Default for Grant {
         Self {
             role: Role::Agent,
             clearance: Clearance { level: Level::HIGHEST, compartments: Compartments::ALL },
+            zones: vec![],
             validity: Validity::starting(start, DAY_MS),
         }
     }
@@ -157,7 +160,7 @@ impl TestBus {
             role: grant.role,
             clearance: grant.clearance,
             integrity_ceiling: Integrity::HIGHEST,
-            zones: vec![],
+            zones: grant.zones.clone(),
             validity: grant.validity,
         };
         let credential = Credential::issue(&claims, &self.issuer).expect("a credential");

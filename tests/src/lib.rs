@@ -8,3 +8,4 @@ pub mod hostile;
 pub mod random;
 pub mod raw;
 pub mod server;
+pub mod tls;

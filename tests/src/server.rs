@@ -11,6 +11,8 @@ use sealbus_guard::natsserver::{
 };
 use tempfile::TempDir;
 
+use crate::tls::Certificates;
+
 /// The key pairs behind a test server's configuration.
 pub struct TestKeys {
     /// The guard's login in the bus's account.
@@ -59,6 +61,8 @@ pub type Configure = Box<dyn FnOnce(&mut NatsConfig) + Send>;
 pub struct ServerSpec {
     /// With persistent streams, in the test's directory.
     pub jetstream: bool,
+    /// With TLS; `true` asks clients for a certificate.
+    pub tls: Option<bool>,
     /// Any other change to the configuration.
     pub configure: Option<Configure>,
 }
@@ -66,7 +70,7 @@ pub struct ServerSpec {
 impl ServerSpec {
     /// A plain server, its configuration changed by `configure`.
     pub fn with(configure: impl FnOnce(&mut NatsConfig) + Send + 'static) -> Self {
-        Self { jetstream: false, configure: Some(Box::new(configure)) }
+        Self { configure: Some(Box::new(configure)), ..Self::default() }
     }
 }
 
@@ -74,6 +78,7 @@ impl ServerSpec {
 pub struct TestServer {
     process: NatsProcess,
     keys: TestKeys,
+    certificates: Option<Certificates>,
     dir: TempDir,
 }
 
@@ -91,13 +96,18 @@ impl TestServer {
             let store_dir = dir.path().join("jetstream");
             config.jetstream = Some(JetStream { store_dir, max_memory: 64 << 20, max_file: 256 << 20 });
         }
+        let certificates = spec.tls.map(|verify| {
+            let certificates = Certificates::make(dir.path());
+            config.tls = Some(certificates.server(verify));
+            certificates
+        });
         if let Some(configure) = spec.configure {
             configure(&mut config);
         }
         let process = NatsProcess::start(binary(), dir.path().join("server"), config)
             .await
             .unwrap_or_else(|error| fail("start", &error));
-        Self { process, keys, dir }
+        Self { process, keys, certificates, dir }
     }
 
     /// Where clients connect.
@@ -110,6 +120,15 @@ impl TestServer {
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.process.port())
+    }
+
+    /// The certificates of its TLS.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        self.certificates.as_ref().expect("a server with TLS")
     }
 
     /// The key pairs of its configuration.
@@ -165,11 +184,13 @@ impl TestServer {
     /// # Panics
     /// If the server refuses.
     pub async fn login(&self, key: &KeyPair) -> Client {
-        ConnectOptions::with_nkey(key.seed().expect("a seed"))
-            .custom_inbox_prefix(INBOX_PREFIX)
-            .connect(self.url())
-            .await
-            .expect("the login is accepted")
+        let options =
+            ConnectOptions::with_nkey(key.seed().expect("a seed")).custom_inbox_prefix(INBOX_PREFIX);
+        let options = match &self.certificates {
+            Some(certificates) => certificates.connect(options, "zone"),
+            None => options,
+        };
+        options.connect(self.url()).await.expect("the login is accepted")
     }
 }
 

@@ -16,7 +16,7 @@ async fn on(server: &TestServer) -> RawClient {
 
 #[tokio::test]
 async fn a_restart_keeps_port_and_logins() {
-    let mut server = TestServer::start(ServerSpec { jetstream: true, configure: None }).await;
+    let mut server = TestServer::start(ServerSpec { jetstream: true, ..ServerSpec::default() }).await;
     let (url, mut before) = (server.url(), on(&server).await);
     server.restart().await;
     before.closed().await;

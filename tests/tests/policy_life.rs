@@ -29,7 +29,7 @@ use sealbus_tests::{
 use serde_json::Value;
 
 fn streams() -> ServerSpec {
-    ServerSpec { jetstream: true, configure: None }
+    ServerSpec { jetstream: true, ..ServerSpec::default() }
 }
 
 /// An arena whose policies need two of three signatures, and its bucket.

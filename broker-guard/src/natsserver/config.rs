@@ -29,6 +29,8 @@ pub const POLICY_BUCKET: &str = "sealbus_policy";
 pub struct NatsConfig {
     /// The server's name; zones in the policy refer to it. No white space.
     pub server_name: String,
+    /// Tags that zones in the policy may ask for. No white space.
+    pub server_tags: Vec<String>,
     /// Address to listen on, a host name or an IP address.
     pub host: String,
     /// Port to listen on.
@@ -250,6 +252,7 @@ impl NatsConfig {
     pub fn development(keys: BusKeys) -> Self {
         Self {
             server_name: "sealbus-dev".to_owned(),
+            server_tags: Vec::new(),
             host: "127.0.0.1".to_owned(),
             port: ListenPort::Fixed(4222),
             monitoring: None,
@@ -306,6 +309,9 @@ impl NatsConfig {
     fn check_names(&self) -> Result<(), ConfigError> {
         let text = |c: char| !c.is_whitespace() && !c.is_control();
         name("server name", &self.server_name, "1 to 64 characters, no white space", text)?;
+        for tag in &self.server_tags {
+            name("server tag", tag, "1 to 64 characters, no white space", text)?;
+        }
         for host in [Some(&self.host), self.leaf.as_ref().map(|leaf| &leaf.host)].into_iter().flatten() {
             let rule = "a host name or an IP address";
             name("host", host, rule, |c| c.is_ascii_alphanumeric() || ".-:".contains(c))?;

@@ -42,6 +42,10 @@ pub(super) fn render(config: &NatsConfig) -> Result<String, ConfigError> {
 
 fn server(out: &mut Conf, config: &NatsConfig) -> Result<(), ConfigError> {
     out.set("server_name", &quote(&config.server_name));
+    if !config.server_tags.is_empty() {
+        let tags: Vec<_> = config.server_tags.iter().map(|tag| quote(tag)).collect();
+        out.set("server_tags", &format!("[{}]", tags.join(", ")));
+    }
     out.set("host", &quote(&config.host));
     out.set("port", &port(config.port));
     match config.monitoring {
