@@ -10,7 +10,8 @@ use sealbus_envelope::identity::{Claims, Role, Roots, SigningKey};
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy::{
-    Bundle, MessageKind, Party, Rule, Tables, Team, Who, check_publish, check_read,
+    Bundle, Faults, MessageKind, Party, Records, Rule, Tables, TaintScope, Team, Who, check_publish,
+    check_read,
 };
 use sealbus_envelope::reason::Reason;
 use sealbus_envelope::subject::{Pattern, Subject};
@@ -153,6 +154,9 @@ fn real(world: &World) -> Real {
         name: name(&format!("team{n}")),
         clearance: Clearance { level: label(plain).level, compartments: label(plain).compartments },
         integrity_ceiling: label(plain).integrity,
+        zone: None,
+        taint: TaintScope::Agent,
+        observe: false,
     };
     let tables = Tables {
         bus: roots.bus(),
@@ -160,10 +164,12 @@ fn real(world: &World) -> Real {
         compartments: names("compartment"),
         integrity: names("rank"),
         teams: world.teams.iter().enumerate().map(team).collect(),
+        zones: vec![],
         status_key: key.public().clone(),
         guards: vec![],
         freshness_ms: 1,
         max_readers: 1,
+        observe: false,
     };
     let rule = |(n, plain): (usize, &PlainRule)| Rule {
         name: name(&format!("rule{n}")),
@@ -175,9 +181,12 @@ fn real(world: &World) -> Real {
         default_label: label(&plain.low),
         max_bytes: plain.max_bytes,
         rate: None,
+        fan_in: None,
+        observe: false,
     };
     let rules = world.rules.iter().enumerate().map(rule).collect();
-    let bundle = Bundle::sign(tables, rules, 1, Millis(1), &[&key], &roots).unwrap();
+    let bundle =
+        Bundle::sign(Records { tables, rules, grants: vec![] }, 1, Millis(1), &[&key], &roots).unwrap();
     let policy = CompiledPolicy::compile(&bundle).unwrap();
     Real { bundle, policy, roots }
 }
@@ -335,13 +344,13 @@ proptest! {
             real.policy.may_publish(&principal, &rule, &subject, label(&at), bytes)
         };
         let faults = publish_faults(&world, &who, n, &subject, &at, size, answer);
-        prop_assert_eq!(decided.map(|rule| rule.name.to_string()), faults.first().map_or(Ok(rule), |r| Err(*r)));
+        prop_assert_eq!(decided.map(|allowed| allowed.rule.name.to_string()), faults.first().map_or(Ok(rule), |r| Err(*r)));
 
         // The clients' check of the same record differs only in what it does not look at.
         let theirs = [Reason::TooBigForRule, Reason::WrongPattern];
         if let Some(record) = real.bundle.rules().get(n) {
             let subject = Subject::parse(&subject).unwrap();
-            let asked = check_publish(real.bundle.tables(), record, &claims, &subject, label(&at), answer);
+            let asked = check_publish(real.bundle.tables(), record, &claims, &subject, label(&at), answer, &mut Faults::enforced());
             let first = faults.iter().find(|fault| !theirs.contains(fault)).copied();
             prop_assert_eq!(asked.err().map(|refused| refused.reason), first);
         }

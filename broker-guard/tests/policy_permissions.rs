@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use sealbus_envelope::identity::{Claims, Role, Roots, SessionId, SigningKey};
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Level};
 use sealbus_envelope::name::{AgentToken, Name};
-use sealbus_envelope::policy::Bundle;
+use sealbus_envelope::policy::{Bundle, Records};
 use sealbus_envelope::subject::WireSubjects;
 use sealbus_envelope::time::{Millis, Validity};
 use sealbus_guard::policy::bundle::{self, Excerpts, ServiceKeys};
@@ -143,7 +143,7 @@ fn an_excerpt_proves_exactly_the_rules_that_name_the_agent() {
         ("observer", vec!["hello", "report-final"]),
     ] {
         let excerpt = excerpts.concerning(&bus.policy, &bus.agent("x", team, 15));
-        let (head, tables, rules) = excerpt.verify(&bus.roots).unwrap();
+        let (head, Records { tables, rules, .. }) = excerpt.verify(&bus.roots).unwrap();
         assert_eq!(head.fields(), bus.bundle.head().fields());
         assert_eq!(tables, *bus.bundle.tables());
         assert_eq!(rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), expected);

@@ -2,7 +2,7 @@
 use sealbus_envelope::{
     identity::{SigningKey, Status},
     label::{Clearance, Compartments, Integrity, LabelRange},
-    policy::{Bundle, Party, Team, Who},
+    policy::{Bundle, Party, TaintScope, Team, Who},
     time::Validity,
 };
 use serde_bytes::ByteBuf;
@@ -58,6 +58,9 @@ impl Policy {
             name: name(team),
             clearance: Clearance { level: Level::new(level).unwrap(), compartments: Compartments::EMPTY },
             integrity_ceiling: Integrity::LOWEST,
+            zone: None,
+            taint: TaintScope::Agent,
+            observe: false,
         };
         let tables = Tables {
             bus: self.roots().bus(),
@@ -65,13 +68,22 @@ impl Policy {
             compartments: vec![],
             integrity: vec![name("untrusted")],
             teams: vec![team("readers", 1), team("writers", 2)],
+            zones: vec![],
             status_key: self.status.public().clone(),
             guards: vec![self.guard.public().clone()],
             freshness_ms: 60_000,
             max_readers: 10,
+            observe: false,
         };
         let roots = self.roots();
-        let bundle = Bundle::sign(tables, rules, version, Millis(1), &[&self.policy], &roots).unwrap();
+        let bundle = Bundle::sign(
+            Records { tables, rules, grants: vec![] },
+            version,
+            Millis(1),
+            &[&self.policy],
+            &roots,
+        )
+        .unwrap();
         let status = Status {
             bus: roots.bus(),
             version: status_version,
@@ -86,6 +98,7 @@ impl Policy {
             status: ByteBuf::from(status.sign(&self.status).unwrap()),
             guards: vec![Credential::issue(&guard, &self.issuer).unwrap().as_str().to_owned()],
             max_payload: 1 << 20,
+            floor: Label::BOTTOM,
         }
     }
 
@@ -114,6 +127,8 @@ fn rule(text: &str, pattern: &str, levels: (u8, u8), queue: Option<&str>) -> Rul
         default_label: label(levels.0),
         max_bytes: 1000,
         rate: None,
+        fan_in: None,
+        observe: false,
     }
 }
 
@@ -125,7 +140,8 @@ fn subject(text: &str) -> Subject {
 fn the_only_rule_that_takes_a_subject_is_chosen() {
     let policy = Policy::new();
     let view = policy.view(vec![rule("a", "a.>", (0, 0), None), rule("b", "b.>", (1, 2), None)]);
-    let (chosen, label_of) = view.choose(&policy.writer(), &subject("b.x"), None, None, false).unwrap();
+    let (chosen, label_of) =
+        view.choose(&policy.writer(), &subject("b.x"), None, (None, Label::BOTTOM), false).unwrap();
     assert_eq!((chosen.name.as_str(), label_of), ("b", label(1)));
 }
 
@@ -133,7 +149,8 @@ fn the_only_rule_that_takes_a_subject_is_chosen() {
 fn among_several_the_label_or_the_name_decides() {
     let policy = Policy::new();
     let view = policy.view(vec![rule("low", "a.>", (0, 0), None), rule("high", "a.*", (1, 2), None)]);
-    let choose = |named, label| view.choose(&policy.writer(), &subject("a.x"), named, label, false);
+    let choose =
+        |named, label| view.choose(&policy.writer(), &subject("a.x"), named, (label, Label::BOTTOM), false);
     let error = choose(None, None).unwrap_err();
     assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("`low`, `high`"), "{error}");
     assert_eq!(choose(None, Some(label(2))).unwrap().0.name.as_str(), "high");
@@ -143,15 +160,32 @@ fn among_several_the_label_or_the_name_decides() {
 }
 
 #[test]
+fn a_label_that_nobody_chose_dominates_what_was_read() {
+    let policy = Policy::new();
+    let view = policy.view(vec![rule("a", "a.>", (0, 2), None), rule("b", "b.>", (0, 1), None)]);
+    let choose =
+        |on, label| view.choose(&policy.writer(), &subject(on), None, (label, self::label(2)), false);
+    assert_eq!(choose("a.x", None).unwrap().1, label(2));
+    assert_eq!(
+        choose("a.x", Some(label(1))).unwrap().1,
+        label(1),
+        "one that was chosen is the guard's to judge"
+    );
+    assert_eq!(choose("b.x", None).unwrap_err().reason(), Some(Reason::LabelOutOfRange));
+}
+
+#[test]
 fn what_may_not_be_published_names_what_may() {
     let policy = Policy::new();
     let view = policy.view(vec![rule("a", "a.>", (0, 0), None)]);
-    let error = view.choose(&policy.writer(), &subject("z"), None, None, false).unwrap_err();
+    let error = view.choose(&policy.writer(), &subject("z"), None, (None, Label::BOTTOM), false).unwrap_err();
     assert_eq!(error.reason(), Some(Reason::NotPublisher));
     assert!(error.to_string().contains("it may on `a.>`"), "{error}");
-    let error = view.choose(&policy.reader(), &subject("a.x"), None, None, false).unwrap_err();
+    let error =
+        view.choose(&policy.reader(), &subject("a.x"), None, (None, Label::BOTTOM), false).unwrap_err();
     assert!(error.to_string().contains("it may on nothing"), "{error}");
-    let error = view.choose(&policy.writer(), &subject("a.x"), Some("a"), None, true).unwrap_err();
+    let error =
+        view.choose(&policy.writer(), &subject("a.x"), Some("a"), (None, Label::BOTTOM), true).unwrap_err();
     assert_eq!(error.reason(), Some(Reason::WrongPattern));
 }
 

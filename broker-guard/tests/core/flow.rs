@@ -7,7 +7,7 @@ use sealbus_envelope::{
     hash::Hash,
     identity::{Credential, Member, SessionId, Status},
     keys::{KeyId, ReaderSecret},
-    policy::{Rule, Tables},
+    policy::{FlowGrant, Rule, Tables},
     reader::{
         Context, DEFAULT_SKEW_MS, Delivery, EpochFloor, Lookup, PolicyHistory, ReadingKey, accept_grant,
         check_reader, read,
@@ -26,6 +26,7 @@ struct Client {
     secrets: Vec<(Hash, ReaderSecret)>,
     tables: Tables,
     rules: HashMap<String, Arc<Rule>>,
+    grants: HashMap<String, Arc<FlowGrant>>,
     policies: PolicyHistory,
     epochs: EpochFloor,
     status: Status,
@@ -46,6 +47,9 @@ impl Lookup for Client {
     fn rule(&self, name: &str) -> Option<Arc<Rule>> {
         self.rules.get(name).cloned()
     }
+    fn flow_grant(&self, name: &str) -> Option<Arc<FlowGrant>> {
+        self.grants.get(name).cloned()
+    }
     fn key(&self, id: &KeyId) -> Option<Arc<ReadingKey>> {
         self.keys.get(id).cloned()
     }
@@ -59,12 +63,13 @@ impl Client {
         let in_force = world.desk.sessions().in_force();
         let mut policies = PolicyHistory::default();
         policies.enter(in_force.policy.version(), *in_force.policy.digest(), Millis(0)).unwrap();
-        let rules = in_force.bundle.rules().iter();
+        let (rules, grants) = (in_force.bundle.rules().iter(), in_force.bundle.grants().iter());
         Self {
             me: agent.member(),
             secrets: vec![(agent.reader_key.digest(), agent.secret.clone())],
             tables: in_force.bundle.tables().clone(),
             rules: rules.map(|rule| (rule.name.to_string(), Arc::new(rule.clone()))).collect(),
+            grants: grants.map(|grant| (grant.name.to_string(), Arc::new(grant.clone()))).collect(),
             policies,
             epochs: EpochFloor::default(),
             status: (*in_force.status).clone(),

@@ -12,7 +12,7 @@ use sealbus_envelope::{
     keys::{Grant, KeyId},
     label::Label,
     name::AgentToken,
-    policy::{Rule, check_publish, check_read},
+    policy::{Faults, Rule, check_publish, check_read},
     proof::admission::Admission,
     subject::{Partition, Subject},
     wire::Decoded,
@@ -265,7 +265,8 @@ impl Simulation {
         let tables = self.world.desk.sessions().in_force().bundle.tables().clone();
         let logical = Subject::parse(header.subject).unwrap();
         let reply = header.request.is_some();
-        check_publish(&tables, &rule, &claims, &logical, header.label, reply).unwrap();
+        check_publish(&tables, &rule, &claims, &logical, header.label, reply, &mut Faults::enforced())
+            .unwrap();
         assert!(bytes.len() <= rule.max_bytes as usize);
 
         let request_rule = header.rule.starts_with("ask");

@@ -1,6 +1,6 @@
 //! A bus in memory: issuer, policy, a guard's desk with its log in a temporary directory, and agents.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -41,6 +41,8 @@ use sealbus_guard::{
         source::PolicySource,
     },
     sessions::{InForce, Sessions},
+    store::Store,
+    taint::Floors,
 };
 use serde_bytes::ByteBuf;
 use tempfile::TempDir;
@@ -129,10 +131,12 @@ impl World {
             max_payload,
             in_force,
             std::collections::HashSet::new(),
+            Floors::default(),
         );
+        let store = Arc::new(Store::open(&directory.path().join("guard.redb")).unwrap());
         let wire = WireSubjects::default();
         let key = SigningKey::from_seed(&guard_key.to_seed());
-        let desk = Desk::new(wire.clone(), key, sessions, audit, Metrics::new());
+        let desk = Desk::new(wire.clone(), key, sessions, audit, store, Metrics::new());
         Self {
             desk,
             wire,
