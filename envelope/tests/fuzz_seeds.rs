@@ -15,6 +15,7 @@ use sealbus_envelope::{
     control::{self, Granted, Welcome},
     fuzzing::TARGETS,
     identity::{Roots, SigningKey},
+    label::Label,
     name::{AgentToken, Name},
     order::{Draft, Order, OrderId, OrderKind},
     policy::{Bundle, Excerpt},
@@ -99,6 +100,7 @@ fn seeds_of(vector: &Value) -> Vec<(&'static str, Vec<u8>)> {
                 tables: unhex(&input["tables"]),
                 tables_path: path(&input["tables_path"]),
                 rules: vec![],
+                grants: vec![],
             };
             let mut seeds: Vec<_> = input["rules"]
                 .as_array()
@@ -112,6 +114,7 @@ fn seeds_of(vector: &Value) -> Vec<(&'static str, Vec<u8>)> {
                 status: ByteBuf::from([1; 9]),
                 guards: vec![],
                 max_payload: 1 << 20,
+                floor: Label::BOTTOM,
             };
             seeds.push(("control", [vec![5], control::encode(&welcome).unwrap()].concat()));
             seeds

@@ -13,7 +13,10 @@ use sealbus_envelope::{
     keys::{ENC_LEN, MAX_GRANT, MAX_READER_KEY, PUBLIC_LEN, SEALED_LEN, TAG_LEN},
     label::{Compartments, Integrity, Level},
     name::{MAX_AGENT_TOKEN, MAX_NAME},
-    policy::{MAX_BUNDLE, MAX_GUARDS, MAX_PARTIES, MAX_RECORD, MAX_RULES, MAX_SIGNATURES, MAX_TEAMS},
+    policy::{
+        self, MAX_BUNDLE, MAX_GRANTS, MAX_GUARDS, MAX_PARTIES, MAX_PLACE, MAX_PLACES, MAX_RECORD, MAX_RULES,
+        MAX_SIGNATURES, MAX_TEAMS,
+    },
     proof::{
         admission::{ADMISSION_RESERVE, MAX_ADMISSION},
         batch::{MAX_BATCH, MAX_PROOF},
@@ -53,7 +56,7 @@ fn reasons() -> String {
 }
 
 fn limits() -> String {
-    let limits: [(u64, &str); 38] = [
+    let limits: [(u64, &str); 42] = [
         (MAX_ENVELOPE as u64, "bytes of an envelope: 1 MiB less the reserve for the admission header"),
         (ADMISSION_RESERVE as u64, "bytes of that reserve"),
         (MAX_HEADER as u64, "bytes of an envelope's header"),
@@ -75,8 +78,12 @@ fn limits() -> String {
         (MAX_BUNDLE as u64, "bytes of a policy bundle"),
         (MAX_RULES as u64, "rules of a policy"),
         (MAX_SIGNATURES as u64, "signatures on a policy"),
-        (MAX_RECORD as u64, "bytes of a rule, or of the tables"),
+        (MAX_RECORD as u64, "bytes of a rule, of a flow grant, or of the tables"),
+        (MAX_GRANTS as u64, "flow grants of a policy"),
         (MAX_TEAMS as u64, "teams of a policy"),
+        (policy::MAX_ZONES as u64, "zones of a policy"),
+        (MAX_PLACES as u64, "servers of a zone, and tags of a zone"),
+        (MAX_PLACE as u64, "bytes of the name of a server or cluster, and of a tag"),
         (MAX_GUARDS as u64, "guards of a policy"),
         (MAX_PARTIES as u64, "parties on one side of a rule"),
         (u64::from(Level::COUNT), "levels"),

@@ -6,7 +6,7 @@ use crate::{
     identity::{Member, PublicKey, Role},
     keys::{Grant, ReaderKey, ReaderSecret, SenderKey},
     label::Label,
-    policy::{MessageKind, Rule, check_read},
+    policy::{Faults, MessageKind, Rule, check_read},
     reader::{Context, Lookup},
     reason::{Reason, Refused},
     time::Millis,
@@ -47,7 +47,8 @@ pub fn check_reader(
 /// In this order: `wrong_role`; what [`Member::check`] refuses of the sender; what [`Grant::decode`] and
 /// [`Grant::verify`] refuse; `unknown_rule`; `not_publisher` if the rule lets no message pass from this
 /// sender to this reader; `label_unknown`, `label_out_of_range`; `above_clearance`; `wrong_reader`, and
-/// what [`VerifiedGrant::open`](crate::keys::VerifiedGrant::open) refuses.
+/// what [`VerifiedGrant::open`](crate::keys::VerifiedGrant::open) refuses. Where the signed policy observes, a sender
+/// that the rule does not name and a label outside its range are no fault; who reads is held to it all the same.
 pub fn accept_grant(
     bytes: &[u8],
     sender: &Member,
@@ -62,19 +63,23 @@ pub fn accept_grant(
     let rule = lookup.rule(scope.rule.as_str()).ok_or(unknown)?;
 
     let (from, to) = (sender.claims(), context.me.claims());
-    let asks = rule.names_publisher(from) && rule.subscriber(to).is_some();
+    let mut faults = Faults::observing(context.tables.observes(&rule, from));
     // Keys for replies go the other way: from one who may answer to one who may ask.
     let answers = matches!(rule.kind, MessageKind::Request { .. })
         && rule.subscriber(from).is_some()
         && rule.names_publisher(to);
+    let asks = rule.subscriber(to).is_some() && (rule.names_publisher(from) || !answers);
     if !asks && !answers {
         return Err(Refused::new(Reason::NotPublisher, "key grant"));
+    }
+    if asks && !rule.names_publisher(from) {
+        faults.found(Reason::NotPublisher, "key grant")?;
     }
     if !context.tables.declares(scope.label) {
         return Err(Refused::new(Reason::LabelUnknown, "key grant"));
     }
     if !rule.labels.contains(scope.label) {
-        return Err(Refused::new(Reason::LabelOutOfRange, "key grant"));
+        faults.found(Reason::LabelOutOfRange, "key grant")?;
     }
     check_read(context.tables, &rule, to, scope.label, !asks)?;
 

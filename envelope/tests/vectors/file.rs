@@ -9,7 +9,9 @@ use sealbus_envelope::{
     keys::{BoxKey, KeyId, KeyScope, ReaderSecret, SenderKey},
     label::{Compartments, Integrity, Label, Level},
     name::Name,
-    policy::{Bundle, Excerpt, ExcerptRecord, Records, check_publish},
+    policy::{
+        Bundle, Excerpt, ExcerptRecord, Faults, FlowGrant, Records, Rule, Tables, check_flow, check_publish,
+    },
     reader::{
         Context, Delivery, EpochFloor, Lookup, PolicyHistory, ReadingKey, ReplayWindow, accept_grant,
         check_reader, read,
@@ -145,6 +147,7 @@ struct Knowledge {
     guards: Vec<Arc<Credential>>,
     members: HashMap<SessionId, Arc<Member>>,
     rules: Vec<Arc<Rule>>,
+    grants: Vec<Arc<FlowGrant>>,
     keys: HashMap<KeyId, Arc<ReadingKey>>,
     asked: Vec<Hash>,
 }
@@ -202,6 +205,7 @@ impl Knowledge {
                 .map(|m| (m.session(), m))
                 .collect(),
             rules: bundle.rules().iter().cloned().map(Arc::new).collect(),
+            grants: bundle.grants().iter().cloned().map(Arc::new).collect(),
             keys: keys.collect(),
             asked: all("asked").iter().map(array).collect(),
             roots,
@@ -231,6 +235,9 @@ impl Lookup for Knowledge {
     }
     fn rule(&self, name: &str) -> Option<Arc<Rule>> {
         self.rules.iter().find(|rule| rule.name.as_str() == name).cloned()
+    }
+    fn flow_grant(&self, name: &str) -> Option<Arc<FlowGrant>> {
+        self.grants.iter().find(|grant| grant.name.as_str() == name).cloned()
     }
     fn key(&self, id: &KeyId) -> Option<Arc<ReadingKey>> {
         self.keys.get(id).cloned()
@@ -344,19 +351,17 @@ fn arrival(input: &Value, context: &Value) -> Result<Value, Refused> {
     let verified = decoded.verify(session.certificate(), session.credential(), &())?;
     let rule = knowledge.rule(header.rule).ok_or(Refused::new(Reason::UnknownRule, "header.rule"))?;
     let subject = Subject::parse(header.subject)?;
-    check_publish(
-        &knowledge.tables,
-        &rule,
-        session.claims(),
-        &subject,
-        header.label,
-        header.request.is_some(),
-    )?;
-    if header.flow_grant.is_none() && !header.label.dominates(header.parents_join) {
-        return Err(Refused::new(Reason::BelowParents, "header.label"));
-    }
+    let (tables, claims, reply) = (&knowledge.tables, session.claims(), header.request.is_some());
+    let mut faults = Faults::observing(tables.observes(&rule, claims));
+    check_publish(tables, &rule, claims, &subject, header.label, reply, &mut faults)?;
+    let named = header.flow_grant.and_then(|name| knowledge.flow_grant(name));
+    let used = check_flow(&header, named.as_deref(), claims, bytes.len(), knowledge.now, &mut faults)?;
     key.ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
-    Ok(json!({ "digest": hex(&verified.digest()) }))
+    Ok(json!({
+        "digest": hex(&verified.digest()),
+        "flow_grant": used.map(|grant| &grant.name),
+        "observed": faults.observed().map(|fault| fault.reason),
+    }))
 }
 
 fn grant(input: &Value, context: &Value) -> Result<Value, Refused> {
@@ -460,12 +465,14 @@ fn status(input: &Value, context: &Value) -> Result<Value, Refused> {
     }))
 }
 
-fn show_policy(version: u64, digest: &Hash, tables: &Tables, rules: &[Rule]) -> Value {
+fn show_policy(version: u64, digest: &Hash, records: &Records) -> Value {
     json!({
         "version": version,
         "digest": hex(digest),
-        "teams": tables.teams.iter().map(|team| &team.name).collect::<Vec<_>>(),
-        "rules": rules.iter().map(|rule| &rule.name).collect::<Vec<_>>(),
+        "teams": records.tables.teams.iter().map(|team| &team.name).collect::<Vec<_>>(),
+        "zones": records.tables.zones.iter().map(|zone| &zone.name).collect::<Vec<_>>(),
+        "rules": records.rules.iter().map(|rule| &rule.name).collect::<Vec<_>>(),
+        "grants": records.grants.iter().map(|grant| &grant.name).collect::<Vec<_>>(),
     })
 }
 

@@ -6,7 +6,7 @@ use sealbus_envelope::{
     hash::{self, Context, Hash, hex},
     identity::{Credential, KeyKind, Purpose, Role, SessionCertificate, SigningKey, sign_jwt},
     keys::{self, BoxKey, Grant, ReaderKey, ReaderSecret, SenderKey},
-    policy::{Bundle, BundleHead, Excerpt},
+    policy::{BundleHead, Excerpt, ExcerptRecord, HeadFields, Leaves, Records},
     proof::batch,
     time::{Millis, Validity},
 };
@@ -980,108 +980,93 @@ fn bundles(make: &mut Make<'_, '_>) {
             json!({ "roots": roots(world) }),
         );
     };
-    let tables = world.tables();
-    let leaves: Vec<Vec<u8>> = world.rules().iter().map(|rule| rule.encode()).collect();
-    let good = world.bundle(tables.clone(), 3).encode();
+    let good = world.bundle(world.tables(), 3).encode();
     put("bundle", "ok", "a policy signed by two of three", &good);
-    let fields = Bundle::head_for(&tables, &world.rules(), 3, Millis(NOW - 10 * DAY));
-    let sign = |keys: &[&SigningKey], purpose: Purpose| -> Vec<u8> {
-        let signatures: Vec<_> =
-            keys.iter().map(|key| (key.public().clone(), key.sign(purpose, &fields.encode()))).collect();
-        BundleHead::assemble(&fields, &signatures)
-    };
-    let whole = |head: &[u8], tables: &[u8], leaves: &[Vec<u8>]| {
-        array(&[bin(head), bin(tables), array(&leaves.iter().map(|leaf| bin(leaf)).collect::<Vec<_>>())])
-    };
+    let records = world.records(world.tables());
+    let leaves = records.leaves();
+    let fields = records.head(3, Millis(NOW - 10 * DAY));
+    let sign = |keys: &[&SigningKey], purpose: Purpose| head(&fields, keys, purpose);
     let [one, two, three] = [0, 1, 2].map(|n| &world.policy_keys[n]);
-    let encoded = tables.encode();
     put(
         "bundle_three_signatures",
         "ok",
         "all three sign",
-        &whole(&sign(&[three, one, two], Purpose::Bundle), &encoded, &leaves),
+        &whole(&sign(&[three, one, two], Purpose::Bundle), &leaves),
     );
     put(
         "bundle_quorum_one_short",
         "policy_invalid",
         "one signature where two are needed",
-        &whole(&sign(&[one], Purpose::Bundle), &encoded, &leaves),
+        &whole(&sign(&[one], Purpose::Bundle), &leaves),
     );
     put(
         "bundle_one_key_twice",
         "policy_invalid",
         "one key signs twice",
-        &whole(&sign(&[one, one], Purpose::Bundle), &encoded, &leaves),
+        &whole(&sign(&[one, one], Purpose::Bundle), &leaves),
     );
-    put(
-        "bundle_unsigned",
-        "policy_invalid",
-        "no signature",
-        &whole(&sign(&[], Purpose::Bundle), &encoded, &leaves),
-    );
+    put("bundle_unsigned", "policy_invalid", "no signature", &whole(&sign(&[], Purpose::Bundle), &leaves));
     put(
         "bundle_foreign_key",
         "policy_invalid",
         "two good signatures and one by a key that is no policy key",
-        &whole(&sign(&[one, two, &world.issuer], Purpose::Bundle), &encoded, &leaves),
+        &whole(&sign(&[one, two, &world.issuer], Purpose::Bundle), &leaves),
     );
     put(
         "bundle_other_purpose",
         "policy_invalid",
         "signed as orders",
-        &whole(&sign(&[one, two], Purpose::Order), &encoded, &leaves),
+        &whole(&sign(&[one, two], Purpose::Order), &leaves),
     );
-    let head = sign(&[one, three], Purpose::Bundle);
-    assert_eq!(whole(&head, &encoded, &leaves), good);
-    put(
-        "bundle_rule_missing",
-        "policy_invalid",
-        "a rule was left out",
-        &whole(&head, &encoded, &leaves[1..]),
-    );
-    let mut swapped = leaves.clone();
-    swapped.swap(0, 1);
-    put(
-        "bundle_rules_swapped",
-        "policy_invalid",
-        "two rules changed places",
-        &whole(&head, &encoded, &swapped),
-    );
-    let mut other = tables.clone();
-    other.max_readers = 1_000_000;
-    put(
-        "bundle_tables_changed",
-        "policy_invalid",
-        "the tables are not the ones that were signed",
-        &whole(&head, &other.encode(), &leaves),
-    );
+    let signed = sign(&[one, three], Purpose::Bundle);
+    assert_eq!(whole(&signed, &leaves), good);
+    let mut bent = |name: &str, purpose: &str, change: &dyn Fn(&mut Leaves)| {
+        let mut leaves = leaves.clone();
+        change(&mut leaves);
+        put(name, "policy_invalid", purpose, &whole(&signed, &leaves));
+    };
+    bent("bundle_rule_missing", "a rule was left out", &|leaves| _ = leaves.rules.remove(0));
+    bent("bundle_rules_swapped", "two rules changed places", &|leaves| leaves.rules.swap(0, 1));
+    bent("bundle_tables_changed", "the tables are not the ones that were signed", &|leaves| {
+        leaves.tables =
+            sealbus_envelope::policy::Tables { max_readers: 1_000_000, ..world.tables() }.encode();
+    });
     put("bundle_trailing_byte", "trailing_bytes", "a byte follows", &[&good[..], &[0]].concat());
     put("bundle_truncated", "truncated", "the last byte is missing", &good[..good.len() - 1]);
-    let rules: Vec<_> = [world.rules(), vec![world.rules().remove(0)]].concat();
-    let fields = Bundle::head_for(&tables, &rules, 3, Millis(NOW));
-    let sign = |fields: &sealbus_envelope::policy::HeadFields| {
-        let signatures: Vec<_> = [one, two]
-            .iter()
-            .map(|key| (key.public().clone(), key.sign(Purpose::Bundle, &fields.encode())))
-            .collect();
-        BundleHead::assemble(fields, &signatures)
-    };
-    let leaves: Vec<Vec<u8>> = rules.iter().map(|rule| rule.encode()).collect();
+    let doubled =
+        Records { rules: [world.rules(), vec![world.rules().remove(0)]].concat(), ..records.clone() };
     put(
         "bundle_rule_name_twice",
         "policy_invalid",
         "two rules of one name, which the quorum signed",
-        &whole(&sign(&fields), &encoded, &leaves),
+        &signed_whole(world, &doubled),
     );
     let staging = World::on("staging");
-    let fields = Bundle::head_for(&staging.tables(), &staging.rules(), 3, Millis(NOW));
-    let leaves: Vec<Vec<u8>> = staging.rules().iter().map(|rule| rule.encode()).collect();
     put(
         "bundle_other_bus",
         "wrong_bus",
         "the same quorum signed it for another bus",
-        &whole(&sign(&fields), &staging.tables().encode(), &leaves),
+        &signed_whole(world, &staging.records(staging.tables())),
     );
+}
+
+/// A head with the signatures of these keys.
+fn head(fields: &HeadFields, keys: &[&SigningKey], purpose: Purpose) -> Vec<u8> {
+    let signatures: Vec<_> =
+        keys.iter().map(|key| (key.public().clone(), key.sign(purpose, &fields.encode()))).collect();
+    BundleHead::assemble(fields, &signatures)
+}
+
+/// A bundle of a head and leaves, whatever they are.
+fn whole(head: &[u8], leaves: &Leaves) -> Vec<u8> {
+    let list = |leaves: &[Vec<u8>]| array(&leaves.iter().map(|leaf| bin(leaf)).collect::<Vec<_>>());
+    array(&[bin(head), bin(&leaves.tables), list(&leaves.rules), list(&leaves.grants)])
+}
+
+/// Whatever the records say, a quorum signed them.
+fn signed_whole(world: &World, records: &Records) -> Vec<u8> {
+    let keys = [&world.policy_keys[0], &world.policy_keys[1]];
+    whole(&head(&records.head(3, Millis(NOW)), &keys, Purpose::Bundle), &records.leaves())
 }
 
 fn excerpts(make: &mut Make<'_, '_>) {
@@ -1090,13 +1075,20 @@ fn excerpts(make: &mut Make<'_, '_>) {
     let good = bundle.excerpt(|rule| rule.name.as_str() != "closed");
     let mut put = |name: &str, code: &str, purpose: &str, excerpt: &Excerpt| {
         let path = |path: &[Hash]| path.iter().map(|hash| hex(hash)).collect::<Vec<_>>();
+        let records = |records: &[ExcerptRecord]| {
+            let show = |record: &ExcerptRecord| {
+                json!({
+                    "index": record.index, "record": hex(&record.record), "path": path(&record.path),
+                })
+            };
+            records.iter().map(show).collect::<Vec<_>>()
+        };
         let input = json!({
             "head": hex(&excerpt.head),
             "tables": hex(&excerpt.tables),
             "tables_path": path(&excerpt.tables_path),
-            "rules": excerpt.rules.iter().map(|rule| json!({
-                "index": rule.index, "record": hex(&rule.record), "path": path(&rule.path),
-            })).collect::<Vec<_>>(),
+            "rules": records(&excerpt.rules),
+            "grants": records(&excerpt.grants),
         });
         make.put(name, code, purpose, "excerpt", input, json!({ "roots": roots(world) }));
     };
@@ -1119,7 +1111,7 @@ fn excerpts(make: &mut Make<'_, '_>) {
     bent.rules[0].record[20] ^= 1;
     put("excerpt_forged_rule", "policy_invalid", "a rule is not the one that was signed", &bent);
     let mut bent = good;
-    bent.rules[0].index = 9;
+    bent.rules[0].index = 1 + u32::try_from(world.rules().len() + world.grants().len()).unwrap();
     put("excerpt_index_out_of_range", "policy_invalid", "an index that is the number of leaves", &bent);
 }
 

@@ -11,7 +11,10 @@ use sealbus_envelope::{
     keys::{KeyScope, SenderKey},
     label::{Clearance, Compartments, Integrity, Label, LabelRange, Level},
     name::Name,
-    policy::{Bundle, MessageKind, Party, Rate, Rule, Tables, Team, Who},
+    policy::{
+        Bundle, FlowGrant, MessageKind, Party, Rate, Records, Rule, Tables, TaintScope, Team, Who, Zone,
+        ZoneTls,
+    },
     subject::Pattern,
     time::{Millis, Validity},
 };
