@@ -12,6 +12,7 @@ use sealbus_envelope::policy::{
 use sealbus_envelope::subject::Pattern;
 
 use super::decide::Principal;
+use super::index::{Place, RuleIndex};
 use super::model::MAX_TEAMS;
 use super::trie::SubjectTrie;
 
@@ -112,6 +113,7 @@ impl CompiledGrant {
 
 /// One side of a rule: teams as bits, and the few agents named by themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Parties {
     teams: TeamSet,
     /// Sorted.
@@ -158,33 +160,38 @@ impl Parties {
 }
 
 /// A rule, compiled.
+///
+/// Its fields are in the order in which an envelope's checks need them: the first two cache lines are all that
+/// a decision to publish reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub struct CompiledRule {
-    /// Its number.
-    pub id: RuleId,
-    /// Its name, which envelopes carry.
-    pub name: Name,
-    /// The logical subjects it covers.
-    pub pattern: Pattern,
-    /// Who may publish, or ask.
-    pub publishers: Parties,
-    /// Who may subscribe, or serve.
-    pub subscribers: Parties,
     /// The labels it accepts.
     pub labels: LabelRange,
-    /// The label of an envelope whose sender names none.
-    pub default_label: Label,
+    /// Who may publish, or ask.
+    pub publishers: Parties,
+    /// Largest envelope, in bytes on the wire.
+    pub max_bytes: usize,
+    place: Place,
+    /// Its number.
+    pub id: RuleId,
+    /// Senders' faults are recorded and let pass.
+    pub observe: bool,
+    shape: Shape,
     /// Stream or request.
     pub kind: MessageKind,
     /// Limit per publisher.
     pub rate: Option<Rate>,
-    /// Largest envelope, in bytes on the wire.
-    pub max_bytes: usize,
+    /// Who may subscribe, or serve.
+    pub subscribers: Parties,
+    /// Its name, which envelopes carry.
+    pub name: Name,
+    /// The logical subjects it covers.
+    pub pattern: Pattern,
+    /// The label of an envelope whose sender names none.
+    pub default_label: Label,
     /// At most so many agents hold an open key.
     pub fan_in: Option<u32>,
-    /// Senders' faults are recorded and let pass.
-    pub observe: bool,
-    shape: Shape,
 }
 
 /// The forms a pattern takes, by how fast a subject is held against it.
@@ -208,20 +215,6 @@ impl Shape {
 }
 
 impl CompiledRule {
-    /// Whether the rule covers `subject`, a literal subject that was checked for form.
-    #[must_use]
-    pub fn covers(&self, subject: &str) -> bool {
-        let pattern = self.pattern.as_str();
-        match self.shape {
-            Shape::Literal => subject == pattern,
-            Shape::Prefix => {
-                let begin = pattern.strip_suffix('>').unwrap_or(pattern);
-                subject.len() > begin.len() && subject.starts_with(begin)
-            }
-            Shape::Tokens => self.pattern.matches_str(subject),
-        }
-    }
-
     /// Whether it is a request rule.
     #[must_use]
     pub const fn is_request(&self) -> bool {
@@ -282,11 +275,12 @@ pub struct CompiledPolicy {
     teams: Vec<CompiledTeam>,
     team_ids: HashMap<Name, TeamId>,
     rules: Vec<CompiledRule>,
-    rule_ids: HashMap<Name, RuleId>,
+    index: RuleIndex,
     rules_of_team: Vec<Vec<RuleId>>,
     rules_of_agent: HashMap<Name, Vec<RuleId>>,
     subjects: SubjectTrie<RuleId>,
     grants: Vec<CompiledGrant>,
+    grant_places: HashMap<Name, usize>,
     /// The rules under which everybody is observed.
     observed: Vec<RuleId>,
 }
@@ -312,11 +306,12 @@ impl CompiledPolicy {
             teams: Vec::with_capacity(tables.teams.len()),
             team_ids: HashMap::with_capacity(tables.teams.len()),
             rules: Vec::with_capacity(bundle.rules().len()),
-            rule_ids: HashMap::with_capacity(bundle.rules().len()),
+            index: RuleIndex::with_capacity(bundle.rules().len()),
             rules_of_team: vec![Vec::new(); tables.teams.len()],
             rules_of_agent: HashMap::new(),
             subjects: SubjectTrie::new(),
             grants: Vec::with_capacity(bundle.grants().len()),
+            grant_places: HashMap::with_capacity(bundle.grants().len()),
             observed: Vec::new(),
         };
         for (team, n) in tables.teams.iter().zip(0..=u8::MAX) {
@@ -360,6 +355,9 @@ impl CompiledPolicy {
         }
         let covered = self.rules.iter().filter(|rule| grant.from.covers(&rule.pattern));
         let from = covered.map(|rule| rule.id).collect();
+        if self.grant_places.insert(grant.name.clone(), self.grants.len()).is_some() {
+            return Err(CompileError::Duplicate(grant.name.clone()));
+        }
         self.grants.push(CompiledGrant { record: grant.clone(), from });
         Ok(())
     }
@@ -369,9 +367,8 @@ impl CompiledPolicy {
         if ![low, high, rule.default_label].into_iter().all(|label| self.declares(label)) {
             return Err(CompileError::UndeclaredLabel(rule.name.clone()));
         }
-        if self.rule_ids.insert(rule.name.clone(), id).is_some() {
-            return Err(CompileError::Duplicate(rule.name.clone()));
-        }
+        let place = self.index.insert(&rule.name, &rule.pattern, id);
+        let place = place.ok_or_else(|| CompileError::Duplicate(rule.name.clone()))?;
         let publishers = self.parties(rule, &rule.publishers)?;
         let subscribers = self.parties(rule, &rule.subscribers)?;
         for team in publishers.teams.union(subscribers.teams).iter() {
@@ -403,6 +400,7 @@ impl CompiledPolicy {
             max_bytes: usize::try_from(rule.max_bytes).unwrap_or(usize::MAX),
             fan_in: rule.fan_in,
             observe: rule.observe,
+            place,
             shape: Shape::of(&rule.pattern),
         });
         Ok(())
@@ -464,7 +462,7 @@ impl CompiledPolicy {
     /// The rule called `name`.
     #[must_use]
     pub fn rule(&self, name: &str) -> Option<&CompiledRule> {
-        self.rules.get(usize::from(self.rule_ids.get(name)?.0))
+        self.rules.get(usize::from(self.index.find(name)?.0))
     }
 
     /// The team numbered `id`.
@@ -520,7 +518,7 @@ impl CompiledPolicy {
     /// The flow grant called `name`.
     #[must_use]
     pub fn grant(&self, name: &str) -> Option<&CompiledGrant> {
-        self.grants.iter().find(|grant| grant.record.name.as_str() == name)
+        self.grants.get(*self.grant_places.get(name)?)
     }
 
     /// Whether `who` is observed under every rule.
@@ -541,6 +539,19 @@ impl CompiledPolicy {
         ids.sort_unstable();
         ids.dedup();
         self.in_order(ids)
+    }
+
+    /// Whether `rule`, one of this policy's, covers `subject`, a literal subject that was checked for form.
+    pub(super) fn covers(&self, rule: &CompiledRule, subject: &str) -> bool {
+        let (pattern, text) = (self.index.pattern(rule.place), subject.as_bytes());
+        match rule.shape {
+            Shape::Literal => text == pattern,
+            Shape::Prefix => {
+                let begin = pattern.strip_suffix(b">").unwrap_or(pattern);
+                text.len() > begin.len() && text.starts_with(begin)
+            }
+            Shape::Tokens => rule.pattern.matches_str(subject),
+        }
     }
 
     /// Whether the policy names every number of `label`.

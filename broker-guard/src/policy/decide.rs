@@ -332,7 +332,7 @@ impl CompiledPolicy {
         size: usize,
         mut faults: Faults,
     ) -> Result<Allowed<'p>, Reason> {
-        if !rule.covers(subject) {
+        if !self.covers(rule, subject) {
             return Err(Reason::SubjectOutsideRule);
         }
         self.label(who, rule, label, &mut faults)?;

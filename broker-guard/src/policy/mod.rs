@@ -14,6 +14,7 @@ pub mod compile;
 pub mod decide;
 pub mod diagnostic;
 mod enforced;
+mod index;
 pub mod model;
 mod names;
 mod parse;
