@@ -3,6 +3,7 @@
 //! A [`CompiledPolicy`] never changes; a new version is a new one, exchanged whole.
 
 use std::collections::HashMap;
+use std::mem::offset_of;
 
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange};
 use sealbus_envelope::name::Name;
@@ -38,6 +39,11 @@ impl RuleId {
     pub const fn number(self) -> u16 {
         self.0
     }
+}
+
+#[cfg(test)]
+pub(super) const fn numbered(n: u16) -> RuleId {
+    RuleId(n)
 }
 
 /// A set of teams: 256 bits.
@@ -193,6 +199,8 @@ pub struct CompiledRule {
     /// At most so many agents hold an open key.
     pub fan_in: Option<u32>,
 }
+
+const _: () = assert!(offset_of!(CompiledRule, kind) + size_of::<MessageKind>() <= 128, "two cache lines");
 
 /// The forms a pattern takes, by how fast a subject is held against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use sealbus_envelope::subject::{MAX_SUBJECT, Pattern};
 
 use super::compile::RuleId;
 
-const _: () = assert!(MAX_NAME <= u8::MAX as usize && MAX_SUBJECT <= u8::MAX as usize, "lengths are a byte");
+const _: () = assert!(MAX_NAME < 256 && MAX_SUBJECT < 256, "lengths are one byte");
 
 /// Where a rule and its texts are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,4 +83,33 @@ fn name_at(texts: &[u8], place: Place) -> &[u8] {
 fn part(texts: &[u8], at: u32, skip: usize, len: u8) -> &[u8] {
     let begin = usize::try_from(at).unwrap_or(usize::MAX).saturating_add(skip);
     texts.get(begin..).and_then(|rest| rest.get(..usize::from(len))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::policy::compile::numbered;
+
+    #[test]
+    fn a_rule_is_found_by_its_whole_name_and_no_other() {
+        let (mut index, mut model) = (RuleIndex::with_capacity(1), HashMap::new());
+        for n in 0..2_000 {
+            let (name, pattern) = (format!("r{n}"), format!("area{n}.>"));
+            let parsed = (Name::parse(&name).unwrap(), Pattern::parse(&pattern).unwrap());
+            let place = index.insert(&parsed.0, &parsed.1, numbered(n)).unwrap();
+            assert_eq!(index.insert(&parsed.0, &parsed.1, numbered(n)), None, "the name is taken");
+            assert_eq!(index.pattern(place), pattern.as_bytes());
+            model.insert(name, numbered(n));
+        }
+        for n in 0..2_000 {
+            // Its name, and what a wrong length would read: the name with its pattern, the begin of another's.
+            for asked in [format!("r{n}"), format!("r{n}area{n}.>"), format!("r{n}a"), format!("r0{n}")] {
+                assert_eq!(index.find(&asked), model.get(&asked).copied(), "{asked}");
+            }
+        }
+        assert_eq!(index.find(""), None);
+    }
 }
