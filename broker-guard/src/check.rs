@@ -58,7 +58,7 @@ pub struct Permit<'a> {
     gap: u64,
     partition: Partition,
     exchange: Exchange,
-    observed: Option<Reason>,
+    observed: Option<Refused>,
 }
 
 /// What a permit changed among the open requests.
@@ -90,7 +90,7 @@ impl<'a> Permit<'a> {
 
     /// What it would have been denied for, were it not for observe mode.
     #[must_use]
-    pub const fn observed(&self) -> Option<Reason> {
+    pub const fn observed(&self) -> Option<Refused> {
         self.observed
     }
 
@@ -249,7 +249,7 @@ impl Checker {
             gap,
             partition: ingress.partition,
             exchange,
-            observed: faults.observed().map(|fault| fault.reason),
+            observed: faults.observed(),
         })
     }
 

@@ -13,6 +13,8 @@ pub enum Kind {
     Stopping,
     /// An envelope or control message was denied.
     Denied,
+    /// An envelope was let pass that would be denied, were it not for observe mode.
+    Observed,
     /// A connection was admitted, sent to the lobby or refused.
     Connection,
     /// An agent was quarantined or released.
@@ -37,6 +39,7 @@ impl Kind {
             Self::Started => "started",
             Self::Stopping => "stopping",
             Self::Denied => "denied",
+            Self::Observed => "observed",
             Self::Connection => "connection",
             Self::Quarantine => "quarantine",
             Self::Changed => "changed",

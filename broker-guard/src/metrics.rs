@@ -39,6 +39,7 @@ pub struct Metrics {
     /// Bytes of envelopes admitted and forwarded.
     pub admitted_bytes: Counter,
     denied: Family<ReasonLabel, Counter>,
+    observed: Family<ReasonLabel, Counter>,
     connections: Family<OutcomeLabel, Counter>,
     changes_refused: Family<ReasonLabel, Counter>,
     /// Control messages handled, refused ones included.
@@ -83,6 +84,7 @@ impl Metrics {
             admitted: Counter::default(),
             admitted_bytes: Counter::default(),
             denied: Family::default(),
+            observed: Family::default(),
             connections: Family::default(),
             changes_refused: Family::default(),
             control: Counter::default(),
@@ -104,6 +106,11 @@ impl Metrics {
             "denied",
             "Envelopes and control messages denied, by reason",
             metrics.denied.clone(),
+        );
+        registry.register(
+            "observed",
+            "Envelopes that would be denied, were it not for observe mode, by reason",
+            metrics.observed.clone(),
         );
         registry.register("connections", "Connections judged, by outcome", metrics.connections.clone());
         registry.register(
@@ -142,6 +149,11 @@ impl Metrics {
     /// Counts denials.
     pub fn denied(&self, reason: Reason, count: u64) {
         self.denied.get_or_create(&ReasonLabel { reason: reason.code() }).inc_by(count);
+    }
+
+    /// Counts what observe mode let pass.
+    pub fn observed(&self, reason: Reason) {
+        self.observed.get_or_create(&ReasonLabel { reason: reason.code() }).inc();
     }
 
     /// Counts an offered policy or status that was refused.

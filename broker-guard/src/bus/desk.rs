@@ -75,6 +75,8 @@ pub struct Desk {
     unsaved: Vec<Raise>,
     seen: SeenCache,
     denials: Denials,
+    /// What observe mode let pass, counted as denials are.
+    observed: Denials,
     tallies: HashMap<AgentToken, Tally>,
     /// Signed envelopes that were held against their sender.
     accused: Cache<Hash, ()>,
@@ -120,6 +122,7 @@ impl Desk {
             unsaved: Vec::new(),
             seen: SeenCache::default(),
             denials: Denials::default(),
+            observed: Denials::default(),
             tallies: HashMap::new(),
             accused: Cache::new(ACCUSED),
             policy_since: Millis(0),
@@ -145,7 +148,7 @@ impl Desk {
         let roster = self.sessions.roster();
         let core = roster.len() + roster.weight() + self.sessions.pending();
         let checks = self.checker.limits_in_use() + self.checker.open_requests();
-        core + checks + self.denials.len() + self.tallies.len()
+        core + checks + self.denials.len() + self.observed.len() + self.tallies.len()
     }
 
     /// To await durability of what was logged.
@@ -240,6 +243,11 @@ impl Desk {
             if header.flags.confirm() {
                 let digest = permit.verified().digest();
                 verdicts.extend(self.verdict(header.session, digest, &admission, None));
+            }
+            if let Some(refused) = permit.observed() {
+                self.metrics.observed(refused.reason);
+                let report = self.observed.note(unadmitted(permit, refused), now);
+                self.report_observed(report, now);
             }
             if let Some(outgoing) = self.forward(permit, &admission, payload.clone()) {
                 self.todo.publish.push(outgoing);
@@ -338,7 +346,7 @@ impl Desk {
         let appended = if records.is_empty() { None } else { self.append_or_note(&records, now) };
         for (denial, count) in &report {
             self.tell_denied(denial, *count, now);
-            let event = self.denied_event(denial, *count, now);
+            let event = self.event_about(Kind::Denied, denial, *count, now);
             self.todo.publish.push(Outgoing::event(&self.wire, &event));
         }
         // A denial needs no durable proof, only an answer; its position is the batch's first entry.
@@ -384,9 +392,17 @@ impl Desk {
         }
     }
 
-    fn denied_event(&self, denial: &Denial, count: u64, now: Millis) -> Event {
+    /// Tells the security team of what observe mode let pass. The log has it with the admission.
+    fn report_observed(&mut self, observed: impl IntoIterator<Item = (Denial, u64)>, now: Millis) {
+        for (denial, count) in observed {
+            let event = self.event_about(Kind::Observed, &denial, count, now);
+            self.todo.publish.push(Outgoing::event(&self.wire, &event));
+        }
+    }
+
+    fn event_about(&self, kind: Kind, denial: &Denial, count: u64, now: Millis) -> Event {
         let tables = self.sessions.in_force().policy.tables();
-        let mut event = Event::new(Kind::Denied, now).because(denial.refused.reason);
+        let mut event = Event::new(kind, now).because(denial.refused.reason);
         event.agent = denial.agent.as_ref().map(ToString::to_string);
         event.session = denial.session.map(|session| session.to_string());
         event.what = Some(denial.refused.what.to_owned());
@@ -577,6 +593,8 @@ impl Desk {
         if !counted.is_empty() {
             self.report(counted, &[], now);
         }
+        let counted = self.observed.flush(now);
+        self.report_observed(counted, now);
         // Control messages always encode, so there is no error to lose here.
         let _ = self.sessions.tick(now, &mut self.effects);
         self.carry_out(now);
@@ -645,7 +663,7 @@ fn admitted<'p>(permit: &'p Permit<'_>, policy_version: u64, now: Millis) -> Rec
             policy_version,
             guard_time: now,
             confirm: header.flags.confirm(),
-            observed: permit.observed().map(|reason| reason.code().into()),
+            observed: permit.observed().map(|refused| refused.reason.code().into()),
         }),
     }
 }

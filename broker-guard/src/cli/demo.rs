@@ -147,6 +147,7 @@ fn bus(dir: &Path) -> Result<BusDir, Failure> {
             clearance: None,
             compartments: None,
             integrity: None,
+            zones: &[],
             days: 1,
             role: Role::Agent,
         };

@@ -123,6 +123,7 @@ fn sample_agents(bus: &BusDir) -> Result<Vec<PathBuf>, Failure> {
                 clearance: None,
                 compartments: None,
                 integrity: None,
+                zones: &[],
                 days: 30,
                 role: Role::Agent,
             };

@@ -23,10 +23,12 @@ Examples:
   sealbus pub hello.world 'good morning' --creds agents/bob.creds
   sealbus pub report.final --file report.md --content-type text/markdown
   sealbus pub ask.analyst 'is it risky?' --label internal/deps/untrusted
+  sealbus pub report.public --file summary.md --flow-grant publish-summary
   jq -c . finding.json | sealbus pub findings.risk - --confirm
   sealbus pub hello.world ping --count 100
 
-A label is level[/compartment+compartment[/integrity]]; without one the rule's default applies.
+A label is level[/compartment+compartment[/integrity]]; without one the rule's default applies,
+joined with what the message derives from and what the agent was given to read.
 Waits for the guard's verdict on the last message, so that a denial is told; with --confirm, for
 each one. Exit code 3 if one was denied.";
 
@@ -48,6 +50,9 @@ pub(crate) struct Args {
     /// Publish under this rule, where several take the subject
     #[arg(long)]
     rule: Option<String>,
+    /// Use this flow grant of the policy, to label it lower than what it derives from
+    #[arg(long, value_name = "NAME")]
+    flow_grant: Option<String>,
     /// Media type of the payload
     #[arg(long, value_name = "TYPE", default_value = "text/plain; charset=utf-8")]
     content_type: String,
@@ -75,6 +80,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         if let Some(rule) = &args.rule {
             publish = publish.rule(rule);
         }
+        if let Some(grant) = &args.flow_grant {
+            publish = publish.flow_grant(grant);
+        }
         publish = publish.parents(parents(&client, &args.parents)?);
         let outcome = send(args, &client, publish, output).await;
         let closed = client.close().await.map_err(session::failure);
@@ -98,15 +106,17 @@ async fn send(args: &Args, client: &Client, publish: Publish, output: &Output) -
                     "epoch": decision.epoch,
                     "position": decision.position,
                     "policy_version": decision.policy_version,
+                    "observed": decision.observed,
                     "guard_time": decision.time,
                 });
                 let text = format!(
-                    "{} [#{n}] {} admitted at {}.{}, policy version {}",
+                    "{} [#{n}] {} admitted at {}.{}, policy version {}{}",
                     paint(GOOD, "✓"),
                     args.subject,
                     decision.epoch,
                     decision.position,
-                    decision.policy_version
+                    decision.policy_version,
+                    if decision.observed { "; it would be denied but for observe mode" } else { "" },
                 );
                 output.show(&object, text)?;
             }

@@ -153,6 +153,12 @@ fn facts_admitted(a: &Admitted<'_>, tables: &Tables, put: &mut impl FnMut(&str, 
     for parent in a.parents.iter() {
         put("parent", &parent.to_string());
     }
+    if let Some(grant) = &a.flow_grant {
+        put("by grant", grant);
+    }
+    if let Some(observed) = &a.observed {
+        put("observed", &format!("it would be denied, were it not for observe mode: {observed}"));
+    }
     put("policy", &format!("version {}", a.policy_version));
 }
 

@@ -74,6 +74,7 @@ pub const fn weigh(reason: Reason, proof: &Proof) -> Weight {
         Reason::SubjectOutsideRule
         | Reason::LabelOutOfRange
         | Reason::FlowGrantUnknown
+        | Reason::FlowGrantMismatch
         | Reason::TooBigForRule
         | Reason::WrongPattern
         | Reason::BadGrant

@@ -27,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   sealbus agent add alice --team analyst
   sealbus agent add scraper --team collector --clearance public --days 7
+  sealbus agent add scraper --team collector --zone dmz
   sealbus agent add night-watch --team observer --role observer --config /etc/sealbus
 
 Left out, clearance, compartments and integrity are the team's. The file holds the agent's
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// Most trusted rank it may claim, if lower than the team's
     #[arg(long, value_name = "RANK")]
     integrity: Option<String>,
+    /// Zone it may run in, if not everywhere its team may; may be given several times
+    #[arg(long = "zone", value_name = "ZONE", value_parser = parse_name)]
+    zones: Vec<Name>,
     /// How long the credential is good
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
     days: u64,
@@ -77,6 +81,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         clearance: args.clearance.as_deref(),
         compartments: args.compartments.as_deref(),
         integrity: args.integrity.as_deref(),
+        zones: &args.zones,
         days: args.days,
         role: if args.role == "observer" { Role::Observer } else { Role::Agent },
     };
@@ -95,6 +100,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         "team": claims.team,
         "role": claims.role,
         "clearance": shown,
+        "zones": claims.zones,
         "expires": rfc3339(claims.validity.not_after),
         "credentials": added.path,
     });
@@ -116,6 +122,7 @@ pub(crate) struct Grant<'a> {
     pub(crate) clearance: Option<&'a str>,
     pub(crate) compartments: Option<&'a [String]>,
     pub(crate) integrity: Option<&'a str>,
+    pub(crate) zones: &'a [Name],
     pub(crate) days: u64,
     pub(crate) role: Role,
 }
@@ -139,6 +146,7 @@ pub(crate) fn add(
     let tables = bundle.tables();
     let team = tables.team(grant.team.as_str()).ok_or_else(|| unknown_team(tables, grant.team))?;
     let (clearance, integrity_ceiling) = limits(tables, team, grant)?;
+    check_zones(tables, team, grant.zones)?;
     let mut registry = Registry::lock(dir)?;
     if registry.get(name.as_str()).is_some() {
         let message = format!("the name `{name}` was given before");
@@ -156,7 +164,7 @@ pub(crate) fn add(
         role: grant.role,
         clearance,
         integrity_ceiling,
-        zones: Vec::new(),
+        zones: grant.zones.to_vec(),
         validity: validity(grant.days),
     };
     let credential =
@@ -178,6 +186,28 @@ fn unknown_team(tables: &Tables, team: &Name) -> Failure {
     let remedy =
         format!("its teams: {}; after a change to policy.toml run `sealbus policy sign`", teams.join(", "));
     Failure::told(Exit::Denied, "unknown_team", message, remedy)
+}
+
+/// A credential for a zone that its team does not run in would be of no use anywhere.
+fn check_zones(tables: &Tables, team: &Team, zones: &[Name]) -> Result<(), Failure> {
+    if let Some(unknown) = zones.iter().find(|zone| tables.zone(zone.as_str()).is_none()) {
+        let declared: Vec<_> = tables.zones.iter().map(|zone| format!("`{}`", zone.name)).collect();
+        let message = format!("the policy in force has no zone `{unknown}`");
+        let remedy = if declared.is_empty() {
+            "declare it as `[zones.NAME]` in policy.toml and run `sealbus policy sign`".to_owned()
+        } else {
+            format!("its zones: {}", declared.join(", "))
+        };
+        return Err(Failure::told(Exit::Denied, "unknown_zone", message, remedy));
+    }
+    match &team.zone {
+        Some(own) if !zones.is_empty() && !zones.contains(own) => {
+            let message = format!("team `{}` runs in zone `{own}` only", team.name);
+            let remedy = format!("leave `--zone` out, or write `--zone {own}`");
+            Err(Failure::told(Exit::Denied, "wrong_zone", message, remedy))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The team's limits, or what was asked for below them.

@@ -85,9 +85,19 @@ const CHECKS: &[Check] = &[
         reasons: POLICY,
         place: Some("policy"),
     },
-    check("its label dominates those of its parents", &[R::BelowParents, R::FlowGrantUnknown]),
+    check(
+        "the flow grant it names is for it",
+        &[R::FlowGrantUnknown, R::FlowGrantMismatch, R::FlowGrantExpired],
+    ),
+    check("its label dominates those of its parents", &[R::BelowParents]),
+    check("its label dominates all that its sender was given to read", &[R::BelowFloor]),
     check("its key was opened in this session", &[R::UnknownKey]),
     Check { asks: "the agent is within the rule's rate", reasons: &[R::RateLimited], place: Some("rule") },
+    Check {
+        asks: "the agent is within the flow grant's rate",
+        reasons: &[R::RateLimited],
+        place: Some("flow grant"),
+    },
     check(
         "there is somewhere for it to go",
         &[R::WrongPattern, R::NoRequest, R::WrongReader, R::NoResponder],
