@@ -36,8 +36,8 @@ mod zone;
 
 pub use access::{check_publish, check_read};
 pub use bundle::{
-    Bundle, BundleHead, Excerpt, ExcerptRecord, HeadFields, Leaves, MAX_BUNDLE, MAX_RULES, MAX_SIGNATURES,
-    Records,
+    Bundle, BundleHead, Draft, Excerpt, ExcerptRecord, HeadFields, Leaves, MAX_BUNDLE, MAX_RULES,
+    MAX_SIGNATURES, Records,
 };
 pub use faults::Faults;
 pub use flow::{FlowGrant, MAX_GRANTS, check_flow};

@@ -160,6 +160,32 @@ impl Offline<'_> {
 
     /// Policy keys, as many as the quorum asks for.
     pub(crate) fn policy_keys(&self) -> Result<Vec<SigningKey>, Failure> {
+        let quorum = self.config.roots.quorum;
+        let mut keys = self.all_policy_keys()?;
+        keys.truncate(quorum);
+        if keys.len() == quorum {
+            return Ok(keys);
+        }
+        let message =
+            format!("`{}` holds {} of the {quorum} policy keys that must sign", self.dir.display(), keys.len());
+        let remedy = "bring the policy keys together as `policy-1.seed`, `policy-2.seed` …, or name their \
+                      directory with `--offline DIR`; if they are in different hands, begin a draft with \
+                      `sealbus policy sign --out draft.bundle`";
+        Err(Failure::told(Exit::Config, "too_few_policy_keys", message, remedy))
+    }
+
+    /// Every policy key that is here, and at least one.
+    pub(crate) fn policy_keys_at_hand(&self) -> Result<Vec<SigningKey>, Failure> {
+        let keys = self.all_policy_keys()?;
+        if !keys.is_empty() {
+            return Ok(keys);
+        }
+        let message = format!("there is no policy key in `{}`", self.dir.display());
+        let remedy = "bring it there as `policy-1.seed`, or name its directory with `--offline DIR`";
+        Err(Failure::told(Exit::Config, "too_few_policy_keys", message, remedy))
+    }
+
+    fn all_policy_keys(&self) -> Result<Vec<SigningKey>, Failure> {
         let roots = &self.config.roots;
         let mut paths: Vec<_> = fs::read_dir(&self.dir)
             .map_err(|source| self.absent(&self.dir, source))?
@@ -176,22 +202,11 @@ impl Offline<'_> {
             if !roots.policy_keys.contains(key.public()) {
                 return Err(self.foreign(path, "policy key"));
             }
-            if keys.len() < roots.quorum && keys.iter().all(|other| other.public() != key.public()) {
+            if keys.iter().all(|other| other.public() != key.public()) {
                 keys.push(key);
             }
         }
-        if keys.len() == roots.quorum {
-            return Ok(keys);
-        }
-        let message = format!(
-            "`{}` holds {} of the {} policy keys that must sign",
-            self.dir.display(),
-            keys.len(),
-            roots.quorum
-        );
-        let remedy = "bring the policy keys together as `policy-1.seed`, `policy-2.seed` …, or name their \
-                      directory with `--offline DIR`";
-        Err(Failure::told(Exit::Config, "too_few_policy_keys", message, remedy))
+        Ok(keys)
     }
 
     fn read(&self, path: &Path, kind: KeyKind) -> Result<SigningKey, Failure> {

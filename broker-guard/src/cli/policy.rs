@@ -1,6 +1,12 @@
-//! `sealbus policy`: check a policy file, and sign it.
+//! `sealbus policy`: check a policy file, sign it, give it to guards, look at what was in force.
 
+mod bucket;
+mod changes;
 mod check;
+mod history;
+mod issue;
+mod publish;
+mod rollback;
 mod sign;
 
 use std::path::Path;
@@ -13,17 +19,23 @@ use super::{
 };
 use crate::policy::source::PolicySource;
 
-/// Check and sign the policy
+/// Check, sign and publish the policy
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(check::Args),
     Sign(sign::Args),
+    Publish(publish::Args),
+    History(history::Args),
+    Rollback(rollback::Args),
 }
 
 pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Check(args) => check::run(args, output),
         Command::Sign(args) => sign::run(args, output),
+        Command::Publish(args) => publish::run(args, output),
+        Command::History(args) => history::run(args, output),
+        Command::Rollback(args) => rollback::run(args, output),
     }
 }
 

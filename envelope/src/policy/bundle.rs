@@ -18,6 +18,10 @@ use crate::{
     wire::codec::{Reader, Writer},
 };
 
+mod draft;
+
+pub use draft::Draft;
+
 /// The most rules of a bundle.
 pub const MAX_RULES: usize = 20_000;
 /// The most signatures on a bundle.
@@ -57,6 +61,7 @@ impl HeadFields {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleHead {
     fields: HeadFields,
+    signatures: Vec<(PublicKey, Signature)>,
     bytes: Vec<u8>,
 }
 
@@ -83,20 +88,20 @@ impl BundleHead {
         r.array(2)?;
         let body = r.bin(256)?;
         let count = r.array_len(MAX_SIGNATURES)?;
-        let mut signers: Vec<[u8; 32]> = Vec::with_capacity(count);
+        let mut signatures: Vec<(PublicKey, Signature)> = Vec::with_capacity(count);
         for _ in 0..count {
             r.array(2)?;
             let key: [u8; 32] = r.bin_array()?;
             let signature: Signature = r.bin_array()?;
             let root = roots.policy_keys.iter().find(|root| *root.as_bytes() == key).ok_or(invalid)?;
             root.verify(Purpose::Bundle, body, &signature).map_err(|_| invalid)?;
-            if signers.contains(&key) {
+            if signatures.iter().any(|(signer, _)| signer == root) {
                 return Err(invalid);
             }
-            signers.push(key);
+            signatures.push((root.clone(), signature));
         }
         r.finish()?;
-        if roots.quorum == 0 || signers.len() < roots.quorum {
+        if roots.quorum == 0 || signatures.len() < roots.quorum {
             return Err(invalid);
         }
         let mut r = Reader::new(body, WHAT);
@@ -115,13 +120,18 @@ impl BundleHead {
         if fields.bus != roots.bus() {
             return Err(Refused::new(Reason::WrongBus, WHAT));
         }
-        Ok(Self { fields, bytes: bytes.to_vec() })
+        Ok(Self { fields, signatures, bytes: bytes.to_vec() })
     }
 
     /// What the quorum signed.
     #[must_use]
     pub const fn fields(&self) -> &HeadFields {
         &self.fields
+    }
+
+    /// Who signed it, in the order of their signatures.
+    pub fn signers(&self) -> impl ExactSizeIterator<Item = &PublicKey> {
+        self.signatures.iter().map(|(signer, _)| signer)
     }
 
     /// The exact bytes, signatures included.

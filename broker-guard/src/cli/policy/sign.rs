@@ -1,26 +1,25 @@
-//! `sealbus policy sign`: the policy file becomes the signed bundle that guards and agents enforce.
+//! `sealbus policy sign`: the policy file becomes the signed bundle that guards and agents enforce, with one
+//! command or from hand to hand.
 
-use sealbus_envelope::{
-    identity::{DEFAULT_STATUS_MS, SigningKey},
-    name::Name,
-    policy::Tables,
-};
-use serde_json::json;
+use std::path::{Path, PathBuf};
+
+use sealbus_envelope::policy::Draft;
 
 use super::{
     super::{
-        busdir::{BusArg, OfflineArg, write_status},
+        busdir::{BusArg, BusDir, OfflineArg},
         failure::{Exit, Failure},
-        output::{GOOD, Output, paint},
+        output::Output,
         registry::Registry,
     },
-    check,
+    changes::Changes,
+    check, issue,
 };
 use crate::{
-    clock::now,
     keyfile::replace_public,
     policy::bundle::{self, ServiceKeys},
 };
+use serde_json::json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,12 +27,31 @@ Examples:
   sealbus policy sign --config /etc/sealbus --offline /media/keys/offline
 
 Signs `policy.toml` of the bus directory with the policy keys, one version above the one in
-force, and writes `policy.bundle`. A running guard takes it up by itself.";
+force, and writes `policy.bundle`. A guard on this machine takes it up by itself; for others,
+`sealbus policy publish`.
+
+If the quorum's keys are in different hands:
+  sealbus policy sign --out draft.bundle          the first holder begins a draft
+  sealbus policy sign --add draft.bundle --show   the next looks at what it says
+  sealbus policy sign --add draft.bundle          and adds a signature
+  sealbus policy publish draft.bundle             once there are enough";
 
 /// Sign the policy and put it into force
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// Write a draft with the signatures of the keys at hand, and put nothing into force
+    #[arg(long, value_name = "FILE", conflicts_with = "add")]
+    out: Option<PathBuf>,
+    /// Add the signatures of the keys at hand to this draft
+    #[arg(long, value_name = "FILE")]
+    add: Option<PathBuf>,
+    /// With --add: sign only if the draft says what this policy file says
+    #[arg(long, value_name = "FILE", requires = "add")]
+    policy: Option<PathBuf>,
+    /// With --add: show what the draft says, and sign nothing
+    #[arg(long, requires = "add")]
+    show: bool,
     #[command(flatten)]
     bus: BusArg,
     #[command(flatten)]
@@ -42,83 +60,62 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let dir = args.bus.open()?;
+    if let Some(draft) = &args.add {
+        return add(args, &dir, draft, output);
+    }
     let checked = check::read(&dir.policy(), output)?;
     let _lock = Registry::lock(&dir)?;
     let (in_force, _) = dir.bundle()?;
-    let (tables, version) = (in_force.tables(), in_force.head().fields().version);
+    let tables = in_force.tables();
     let services = ServiceKeys { status: tables.status_key.clone(), guards: tables.guards.clone() };
     let next = bundle::records(&checked.policy, &services, &dir.config.roots);
-    let path = dir.config.policy.clone();
     if next == *in_force.records() {
-        let object = json!({ "policy": path, "version": version, "changed": false });
+        let version = in_force.head().fields().version;
+        let object = json!({ "policy": dir.config.policy, "version": version, "changed": false });
         let text = format!("Nothing changed: version {version} says the same and stays in force");
         return output.show(&object, text);
     }
-    refuse_renumbered(tables, &next.tables)?;
-    let offline = dir.offline(&args.offline);
-    let keys = offline.policy_keys()?;
-    // Read before anything is written, so that a key file at fault stops the whole command.
-    let status =
-        if offline.has_status() { Some((dir.status(&in_force)?, offline.status(&in_force)?)) } else { None };
-    let signers: Vec<&SigningKey> = keys.iter().collect();
-    let version = version + 1;
-    let bundle = bundle::sign(&checked.policy, &services, version, now(), &signers, &dir.config.roots)
-        .map_err(|error| Failure::bundle(&path, &error))?;
-    replace_public(&path, &bundle.encode())?;
-    // The bundle before the statement that names it: a statement ahead of its bundle would look like a
-    // rolled-back policy to every agent.
-    let status_version = match status {
-        Some((mut status, key)) => {
-            status.version += 1;
-            status.policy_version = version;
-            status.issued = now();
-            status.valid_until = status.issued.plus(DEFAULT_STATUS_MS);
-            write_status(&dir, &status, &key)?;
-            Some(status.version)
-        }
-        None => None,
-    };
-    let object = json!({
-        "policy": path,
-        "version": version,
-        "changed": true,
-        "rules": bundle.rules().len(),
-        "signatures": keys.len(),
-        "status_version": status_version,
-    });
-    let text = format!(
-        "{} policy version {version}: {} teams, {} rules, {} signature{}, in {}",
-        paint(GOOD, "✓"),
-        bundle.tables().teams.len(),
-        bundle.rules().len(),
-        keys.len(),
-        if keys.len() == 1 { "" } else { "s" },
-        path.display(),
-    );
-    output.show(&object, text)?;
-    if status_version.is_none() && !output.is_json() {
-        output.remark(
-            "The status key is not here: run `sealbus agent renew-status` where it is, so that agents learn \
-             of this version from the status statement too.",
-        );
-    }
-    Ok(())
+    issue::issue(&dir, &args.offline, &in_force, next, args.out.as_deref(), output)
 }
 
-/// Labels on the wire are numbers: a name that moves would relabel everything that was ever sealed.
-fn refuse_renumbered(old: &Tables, new: &Tables) -> Result<(), Failure> {
-    let lists: [(&str, &[Name], &[Name]); 3] = [
-        ("levels", &old.levels, &new.levels),
-        ("compartments", &old.compartments, &new.compartments),
-        ("integrity", &old.integrity, &new.integrity),
-    ];
-    for (what, old, new) in lists {
-        if !new.starts_with(old) {
-            let was: Vec<_> = old.iter().map(|name| format!("\"{name}\"")).collect();
-            let message = format!("`{what}` no longer begins with the names that are in force");
-            let remedy = format!("begin with [{}] in this order and append new names", was.join(", "));
-            return Err(Failure::told(Exit::Config, "renumbered", message, remedy));
+/// Adds the signatures of the keys at hand. The draft was verified whole: the root under the signatures is that
+/// of the records shown.
+fn add(args: &Args, dir: &BusDir, path: &Path, output: &Output) -> Result<(), Failure> {
+    let roots = &dir.config.roots;
+    let bytes = std::fs::read(path).map_err(|source| Failure::io("read", path, source))?;
+    let mut draft = Draft::verify(&bytes, roots).map_err(|refused| issue::unverified(path, refused))?;
+    let refuse = |code, message: String, remedy: &str| Err(Failure::told(Exit::Denied, code, message, remedy));
+    // A key holder's machine need not have what is in force.
+    let in_force = dir.bundle().ok().map(|(in_force, _)| in_force);
+    if let Some(in_force) = &in_force {
+        issue::refuse_renumbered(in_force.tables(), &draft.records().tables)?;
+        let (offered, version) = (draft.fields().version, in_force.head().fields().version);
+        if offered <= version {
+            let message = format!("the draft is version {offered}, and version {version} is in force");
+            return refuse("rolled_back", message, "begin a new draft: `sealbus policy sign --out FILE`");
         }
     }
-    Ok(())
+    if let Some(policy) = &args.policy {
+        let checked = check::read(policy, output)?;
+        let tables = &draft.records().tables;
+        let services = ServiceKeys { status: tables.status_key.clone(), guards: tables.guards.clone() };
+        if bundle::records(&checked.policy, &services, roots) != *draft.records() {
+            let message = format!("the draft does not say what `{}` says", policy.display());
+            return refuse("other_policy", message, "look at the draft with `--show`, and ask who began it");
+        }
+    }
+    let changes = in_force.as_ref().map(|in_force| Changes::between(in_force.records(), draft.records()));
+    if !args.show {
+        let keys = dir.offline(&args.offline).policy_keys_at_hand()?;
+        let fresh: Vec<_> = keys.iter().filter(|key| draft.signers().all(|by| by != key.public())).collect();
+        if fresh.is_empty() {
+            let message = format!("every policy key that is here has signed `{}` already", path.display());
+            return refuse("already_signed", message, "give it to another key holder; one key is one signature");
+        }
+        for key in fresh {
+            draft.sign(key, roots).map_err(|refused| issue::unverified(path, refused))?;
+        }
+        replace_public(path, &draft.encode())?;
+    }
+    issue::tell_draft(dir, path, &draft, changes.as_ref(), output)
 }
