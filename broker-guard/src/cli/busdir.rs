@@ -166,8 +166,11 @@ impl Offline<'_> {
         if keys.len() == quorum {
             return Ok(keys);
         }
-        let message =
-            format!("`{}` holds {} of the {quorum} policy keys that must sign", self.dir.display(), keys.len());
+        let message = format!(
+            "`{}` holds {} of the {quorum} policy keys that must sign",
+            self.dir.display(),
+            keys.len()
+        );
         let remedy = "bring the policy keys together as `policy-1.seed`, `policy-2.seed` …, or name their \
                       directory with `--offline DIR`; if they are in different hands, begin a draft with \
                       `sealbus policy sign --out draft.bundle`";

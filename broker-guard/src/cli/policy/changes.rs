@@ -48,7 +48,8 @@ impl Changes {
                 Some(_) => {}
             }
         }
-        self.removed.extend(before.keys().filter(|key| !after.contains_key(*key)).map(|key| format!("{what} {key}")));
+        self.removed
+            .extend(before.keys().filter(|key| !after.contains_key(*key)).map(|key| format!("{what} {key}")));
     }
 
     /// Such as `+2 -1 ~3`.

@@ -198,7 +198,13 @@ fn object(version: u64, row: &Row, changes: Option<&Changes>, in_force: u64, cur
     more.into_iter().fold(object, |object, (key, value)| issue::with(object, key, value))
 }
 
-fn line(version: u64, row: &Row, changes: Option<&Changes>, in_force: u64, current: Option<u64>) -> Vec<String> {
+fn line(
+    version: u64,
+    row: &Row,
+    changes: Option<&Changes>,
+    in_force: u64,
+    current: Option<u64>,
+) -> Vec<String> {
     let mut remarks = Vec::new();
     if version == in_force {
         remarks.push(paint(GOOD, "in force").to_string());

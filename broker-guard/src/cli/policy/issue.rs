@@ -59,7 +59,8 @@ pub(super) fn issue(
         let path = &dir.config.policy;
         let bundle = Bundle::sign(records, version, now(), &signers, &dir.config.roots)
             .map_err(|refused| Failure::bundle(path, &refused.into()))?;
-        bundle::load(&bundle.encode(), &dir.config.roots, 0).map_err(|error| Failure::bundle(path, &error))?;
+        bundle::load(&bundle.encode(), &dir.config.roots, 0)
+            .map_err(|error| Failure::bundle(path, &error))?;
         let status_version = install(dir, in_force, &bundle, status)?;
         return tell(dir, &bundle, status_version, &changes, output);
     };
@@ -195,10 +196,7 @@ fn draft_text(quorum: usize, path: &Path, draft: &Draft, changes: Option<&Change
         text = format!("{text}\n{}", changes.lines());
     }
     if draft.missing() == 0 {
-        format!(
-            "{text}\n{} Complete. Put it into force: sealbus policy publish {path}",
-            paint(GOOD, "✓")
-        )
+        format!("{text}\n{} Complete. Put it into force: sealbus policy publish {path}", paint(GOOD, "✓"))
     } else {
         format!(
             "{text}\n{} of {quorum} signatures; give it to another key holder: sealbus policy sign --add {path}",

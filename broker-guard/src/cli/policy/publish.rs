@@ -26,9 +26,8 @@ Examples:
   sealbus policy publish draft.bundle       a draft that the quorum has signed
   sealbus policy publish draft.bundle --local
 
-Puts the policy into this bus directory, stores it under its version in the policy bucket on the
-servers, reads it back, verifies it, and makes it the current one. Guards take it up by
-themselves. Servers are not trusted with it: whoever reads it verifies the signatures.";
+Stores the policy under its version in the policy bucket on the servers, reads it back, verifies
+it, makes it the current one, and puts it into this bus directory. Guards take it up by themselves. Servers are not trusted with it: whoever reads it verifies the signatures.";
 
 /// Give a signed policy to all guards
 #[derive(Debug, clap::Args)]
@@ -54,14 +53,15 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (in_force, _) = dir.bundle()?;
     refuse_lower(&in_force, &bundle)?;
     let new = bundle.head().fields().version > in_force.head().fields().version;
-    let mut status_version = None;
+    let mut status = None;
     if new {
         issue::refuse_renumbered(in_force.tables(), bundle.tables())?;
-        let status = issue::status_key(&dir, &args.offline, &in_force)?;
-        status_version = issue::install(&dir, &in_force, &bundle, status)?;
+        // Read before anything is written, so that a key file at fault stops the whole command.
+        status = issue::status_key(&dir, &args.offline, &in_force)?;
     }
-    drop(lock);
     let published = if args.local { false } else { runtime()?.block_on(publish(&dir, &bundle, &bytes))? };
+    let status_version = if new { issue::install(&dir, &in_force, &bundle, status)? } else { None };
+    drop(lock);
 
     let fields = bundle.head().fields();
     let object = json!({
@@ -105,7 +105,8 @@ fn signed(dir: &BusDir, path: &Path, bytes: &[u8]) -> Result<Bundle, Failure> {
 fn refuse_lower(in_force: &Bundle, bundle: &Bundle) -> Result<(), Failure> {
     let (now, offered) = (in_force.head().fields(), bundle.head().fields());
     if offered.version < now.version {
-        let message = format!("version {} is older than version {}, which is in force", offered.version, now.version);
+        let message =
+            format!("version {} is older than version {}, which is in force", offered.version, now.version);
         let remedy = format!("to go back to it: `sealbus policy rollback {}`", offered.version);
         return Err(Failure::told(Exit::Denied, "rolled_back", message, remedy));
     }
@@ -130,11 +131,14 @@ async fn publish(dir: &BusDir, bundle: &Bundle, bytes: &[u8]) -> Result<bool, Fa
     if let Some(current) = current.filter(|current| *current > version)
         && overtaken(dir, &shelf, current).await
     {
-        let message = format!("version {current} is published already, which is higher than version {version}");
-        let remedy = "get it with `sealbus policy history --fetch`, then sign this policy as the next version";
+        let message =
+            format!("version {current} is published already, which is higher than version {version}");
+        let remedy =
+            "get it with `sealbus policy history --fetch`, then sign this policy as the next version";
         return Err(Failure::told(Exit::Denied, "rolled_back", message, remedy));
     }
-    let there = |bytes: &[u8]| Bundle::verify(bytes, &dir.config.roots).ok().map(|there| *there.head().fields());
+    let there =
+        |bytes: &[u8]| Bundle::verify(bytes, &dir.config.roots).ok().map(|there| *there.head().fields());
     let stored = shelf.get(version).await.map_err(told)?;
     let known = stored.as_ref().and_then(|stored| stored.bytes.as_deref()).and_then(there);
     let known = known.filter(|known| known.version == version);
@@ -145,7 +149,8 @@ async fn publish(dir: &BusDir, bundle: &Bundle, bytes: &[u8]) -> Result<bool, Fa
     if known.is_none() {
         shelf.put(version, bytes, stored.map_or(0, |stored| stored.revision)).await.map_err(told)?;
         let back = shelf.get(version).await.map_err(told)?;
-        if !matches!(&back, Some(Stored { bytes: Some(back), .. }) if there(back).is_some_and(|back| back == fields)) {
+        if !matches!(&back, Some(Stored { bytes: Some(back), .. }) if there(back).is_some_and(|back| back == fields))
+        {
             return Err(not_read_back(version));
         }
     }

@@ -32,7 +32,8 @@ before you sign it the next time.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The version whose content is to be in force again
-    version: u64,
+    #[arg(value_name = "VERSION")]
+    to: u64,
     /// Write a draft with the signatures of the keys at hand, and put nothing into force
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -46,12 +47,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let dir = args.bus.open()?;
     let _lock = Registry::lock(&dir)?;
     let (in_force, _) = dir.bundle()?;
-    let old = find(&dir, &in_force, args.version)?;
+    let old = find(&dir, &in_force, args.to)?;
     let records = again(old.records(), in_force.tables());
     if records == *in_force.records() {
         let version = in_force.head().fields().version;
         let object = json!({ "policy": dir.config.policy, "version": version, "changed": false });
-        let text = format!("Nothing changed: version {version} says what version {} said", args.version);
+        let text = format!("Nothing changed: version {version} says what version {} said", args.to);
         return output.show(&object, text);
     }
     issue::issue(&dir, &args.offline, &in_force, records, args.out.as_deref(), output)?;
@@ -90,7 +91,8 @@ fn find(dir: &BusDir, in_force: &Bundle, version: u64) -> Result<Bundle, Failure
         Some(bytes) => bytes,
         None => runtime()?.block_on(published(dir, version))?,
     };
-    let old = Bundle::verify(&bytes, &dir.config.roots).map_err(|refused| issue::unverified(&path, refused))?;
+    let old =
+        Bundle::verify(&bytes, &dir.config.roots).map_err(|refused| issue::unverified(&path, refused))?;
     if old.head().fields().version == version {
         return Ok(old);
     }
@@ -102,7 +104,12 @@ async fn published(dir: &BusDir, version: u64) -> Result<Vec<u8>, Failure> {
     let not_here = format!("version {version} is not kept in this bus directory");
     let bucket = bucket::open(dir).await.map_err(|failure| {
         let remedy = format!("bring its bundle to `{}`", issue::archive(dir).path(version).display());
-        Failure::told(Exit::Failure, "no_such_version", format!("{not_here}, and {}", failure.to_text()), remedy)
+        Failure::told(
+            Exit::Failure,
+            "no_such_version",
+            format!("{not_here}, and {}", failure.to_text()),
+            remedy,
+        )
     })?;
     let stored = bucket.get(version).await.map_err(|error| bucket::failure(&error))?;
     stored.and_then(|stored| stored.bytes).ok_or_else(|| {

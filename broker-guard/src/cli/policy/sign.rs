@@ -84,7 +84,8 @@ fn add(args: &Args, dir: &BusDir, path: &Path, output: &Output) -> Result<(), Fa
     let roots = &dir.config.roots;
     let bytes = std::fs::read(path).map_err(|source| Failure::io("read", path, source))?;
     let mut draft = Draft::verify(&bytes, roots).map_err(|refused| issue::unverified(path, refused))?;
-    let refuse = |code, message: String, remedy: &str| Err(Failure::told(Exit::Denied, code, message, remedy));
+    let refuse =
+        |code, message: String, remedy: &str| Err(Failure::told(Exit::Denied, code, message, remedy));
     // A key holder's machine need not have what is in force.
     let in_force = dir.bundle().ok().map(|(in_force, _)| in_force);
     if let Some(in_force) = &in_force {
@@ -110,7 +111,11 @@ fn add(args: &Args, dir: &BusDir, path: &Path, output: &Output) -> Result<(), Fa
         let fresh: Vec<_> = keys.iter().filter(|key| draft.signers().all(|by| by != key.public())).collect();
         if fresh.is_empty() {
             let message = format!("every policy key that is here has signed `{}` already", path.display());
-            return refuse("already_signed", message, "give it to another key holder; one key is one signature");
+            return refuse(
+                "already_signed",
+                message,
+                "give it to another key holder; one key is one signature",
+            );
         }
         for key in fresh {
             draft.sign(key, roots).map_err(|refused| issue::unverified(path, refused))?;
