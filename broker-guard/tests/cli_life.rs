@@ -49,7 +49,11 @@ fn two_holders() -> Place {
     assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
     place.edit("bus/sealbus.toml", "127.0.0.1:9464", &format!("127.0.0.1:{}", free_port()));
     let second = nkeys::KeyPair::new_user();
-    place.edit("bus/sealbus.toml", "policy_keys = [", &format!("policy_keys = [\"{}\", ", second.public_key()));
+    place.edit(
+        "bus/sealbus.toml",
+        "policy_keys = [",
+        &format!("policy_keys = [\"{}\", ", second.public_key()),
+    );
     for holder in ["ann", "ben"] {
         std::fs::create_dir(place.path(holder)).unwrap();
     }
@@ -63,7 +67,13 @@ fn two_holders() -> Place {
 /// Runs a command that ends with `code` and says one object.
 fn says(place: &Place, code: i32, args: &[&str]) -> Value {
     let output = place.command(args).arg("--json").output().unwrap();
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{args:?}: {}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

@@ -26,8 +26,9 @@ Examples:
   sealbus policy publish draft.bundle       a draft that the quorum has signed
   sealbus policy publish draft.bundle --local
 
-Stores the policy under its version in the policy bucket on the servers, reads it back, verifies
-it, makes it the current one, and puts it into this bus directory. Guards take it up by themselves. Servers are not trusted with it: whoever reads it verifies the signatures.";
+Stores the policy under its version in the policy bucket on the servers, reads it back,
+verifies it, makes it the current one, and puts it into this bus directory. Guards take it up by
+themselves. Servers are not trusted with it: whoever reads it verifies the signatures.";
 
 /// Give a signed policy to all guards
 #[derive(Debug, clap::Args)]
