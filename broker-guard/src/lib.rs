@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | [`policy`] | the policy file, compiled; decisions; permissions | no |
 //! | [`check`], [`denials`] | the hot path: each check an envelope passes | no |
+//! | [`graph`] | the trust graph: who can reach whom, by signed facts and by the log | no |
 //! | [`roster`], [`sessions`] | who is on the bus, who reads what, the relay of sealed keys | no |
 //! | [`quarantine`] | what counts against an agent, and where it stands | no, but its enforcement |
 //! | [`audit`] | the append-only Merkle log | disk |
@@ -24,6 +25,7 @@ pub mod demo;
 pub mod denials;
 pub mod effect;
 pub mod events;
+pub mod graph;
 pub mod http;
 pub mod keyfile;
 pub mod metrics;
