@@ -139,7 +139,7 @@ impl TrustGraph<'_> {
             let Some(sender) = self.classes.get(from).filter(|sender| from != no || !sender.alone) else {
                 return;
             };
-            let Some(range) = self.writable(sender, rule) else { return };
+            let Some(range) = self.deliverable(sender, rule) else { return };
             let label = range.high.meet(cleared).meet(below);
             let known = |other: &Incoming| other.label == label;
             if label.dominates(range.low.join(question)) && !incoming.iter().any(known) {
@@ -149,7 +149,7 @@ impl TrustGraph<'_> {
         for &rule in class.subscribes.iter().filter(|rule| wanted(**rule)) {
             let Some(sides) = self.classes.sides.get(rule) else { continue };
             let way = if sides.request { Way::Ask } else { Way::Publish };
-            for &from in &sides.publishers {
+            for from in self.senders(rule) {
                 add(rule, from, way, Label::BOTTOM);
             }
         }

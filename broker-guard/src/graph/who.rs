@@ -81,6 +81,25 @@ impl TrustGraph<'_> {
         classes
     }
 
+    /// The classes that can publish or ask under the rule, by its parties or by observe mode; ascending.
+    pub(super) fn senders(&self, rule: RuleNo) -> Vec<ClassNo> {
+        let may = |class: &ClassNo| {
+            let class = self.classes.get(*class);
+            class.is_some_and(|class| class.publishes.binary_search(&rule).is_ok())
+        };
+        self.concerned(rule).into_iter().filter(may).collect()
+    }
+
+    /// The labels with which what the class sends is delivered, if any. Readers are held to the rule's range
+    /// where the sender is not.
+    pub(super) fn deliverable(&self, class: &Class, rule: RuleNo) -> Option<LabelRange> {
+        if self.observes(rule, class.team) {
+            readable(class, self.rule(rule)?.labels)
+        } else {
+            self.writable(class, rule)
+        }
+    }
+
     /// All that members of one class can read or write.
     pub(super) fn permits_of(&self, class: ClassNo, access: Access) -> Vec<Permit<'_>> {
         let mut found = Vec::new();
@@ -132,7 +151,7 @@ impl TrustGraph<'_> {
     }
 
     /// The labels that the rule, the clearance and the integrity ceiling allow, if any.
-    pub(super) fn writable(&self, class: &Class, rule: RuleNo) -> Option<LabelRange> {
+    fn writable(&self, class: &Class, rule: RuleNo) -> Option<LabelRange> {
         let low = self.least(class, rule, Label::BOTTOM)?;
         let high = readable(class, self.rule(rule)?.labels)?.high;
         Some(LabelRange { low, high })

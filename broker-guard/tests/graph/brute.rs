@@ -3,26 +3,31 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+};
 
 use sealbus_envelope::{
     identity::Claims,
     label::{Compartments, Integrity, Label, Level},
-    policy::{MessageKind, Rule, Tables, check_publish, check_read},
-    subject::{Pattern, Subject},
+    policy::{Faults, FlowGrant, MessageKind, Records, check_publish, check_read},
+    subject::Subject,
     time::Millis,
 };
-use sealbus_guard::graph::FlowGrant;
 
 pub(crate) struct World {
-    pub(crate) tables: Tables,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) grants: Vec<FlowGrant>,
+    pub(crate) records: Records,
     pub(crate) agents: Vec<Claims>,
+    /// By grant, by rule: whether each subject of the rule is one that the grant's `from` matches.
+    pub(crate) lifts_from: Vec<Vec<bool>>,
+    pub(crate) known: RefCell<HashMap<(usize, Got), BTreeSet<Sent>>>,
 }
 
+/// Something that can be sent: rule, asker, label.
+pub(crate) type Sent = (usize, Option<usize>, (u8, u64, u8));
 /// What an agent last received: the rule's place and the label.
-type Got = Option<(usize, (u8, u64, u8))>;
+pub(crate) type Got = Option<(usize, (u8, u64, u8))>;
 /// How far each state is from the start.
 pub(crate) type States = BTreeMap<(usize, Got), usize>;
 
@@ -66,32 +71,46 @@ pub(crate) fn subjects() -> Vec<Subject> {
 }
 
 impl World {
-    fn is_request(&self, rule: usize) -> bool {
-        matches!(self.rules[rule].kind, MessageKind::Request { .. })
+    pub(crate) fn new(records: Records, agents: Vec<Claims>) -> Self {
+        let all = subjects();
+        let within = |grant: &FlowGrant| {
+            let of = |outer: &FlowGrant, inner: &sealbus_envelope::subject::Pattern| {
+                all.iter().all(|subject| !inner.matches(subject) || outer.from.matches(subject))
+            };
+            records.rules.iter().map(|rule| of(grant, &rule.pattern)).collect()
+        };
+        let lifts_from = records.grants.iter().map(within).collect();
+        Self { lifts_from, records, agents, known: RefCell::default() }
     }
 
-    /// CONTRACT: allowed iff for each floor entry the label dominates it or the grant applies to it.
+    fn is_request(&self, rule: usize) -> bool {
+        matches!(self.records.rules[rule].kind, MessageKind::Request { .. })
+    }
+
+    fn observes(&self, rule: usize, who: usize) -> bool {
+        self.records.tables.observes(&self.records.rules[rule], &self.agents[who])
+    }
+
+    /// Allowed iff for each floor entry the label dominates it or the grant applies to it.
     fn flow(
         &self,
         who: usize,
         floor: &[(usize, Label)],
         subject: &Subject,
         label: Label,
-        grant: Option<&FlowGrant>,
+        grant: Option<usize>,
         at: Millis,
     ) -> bool {
-        let within = |outer: &Pattern, inner: &Pattern| {
-            subjects().iter().all(|subject| !inner.matches(subject) || outer.matches(subject))
-        };
         floor.iter().all(|(rule, c)| {
             label.dominates(*c)
-                || grant.is_some_and(|grant| {
+                || grant.is_some_and(|n| {
+                    let grant = &self.records.grants[n];
                     grant.team == self.agents[who].team
                         && grant.to.matches(subject)
                         && at < grant.expires
                         && label.dominates(grant.to_label)
                         && grant.from_label.dominates(*c)
-                        && within(&grant.from, &self.rules[*rule].pattern)
+                        && self.lifts_from[n][*rule]
                 })
         })
     }
@@ -105,33 +124,43 @@ impl World {
         at: Millis,
     ) -> Vec<Label> {
         let subjects = subjects();
+        let observing = self.observes(rule, who);
         let mut found = labels();
         found.retain(|label| {
             subjects.iter().any(|subject| {
-                let (tables, rule, claims) = (&self.tables, &self.rules[rule], &self.agents[who]);
-                check_publish(tables, rule, claims, subject, *label, reply).is_ok()
-                    && std::iter::once(None)
-                        .chain(self.grants.iter().map(Some))
-                        .any(|grant| self.flow(who, floor, subject, *label, grant, at))
+                let (tables, claims) = (&self.records.tables, &self.agents[who]);
+                let mut faults = Faults::observing(observing);
+                let rule = &self.records.rules[rule];
+                check_publish(tables, rule, claims, subject, *label, reply, &mut faults).is_ok()
+                    && (observing
+                        || std::iter::once(None)
+                            .chain((0..self.records.grants.len()).map(Some))
+                            .any(|grant| self.flow(who, floor, subject, *label, grant, at)))
             })
         });
         found
     }
 
     fn may_read(&self, who: usize, rule: usize, label: Label, asked: bool) -> bool {
-        check_read(&self.tables, &self.rules[rule], &self.agents[who], label, asked).is_ok()
+        let record = &self.records.rules[rule];
+        record.labels.contains(label)
+            && check_read(&self.records.tables, record, &self.agents[who], label, asked).is_ok()
     }
 
     /// Everything that can be sent from a state: rule, asker, label.
-    pub(crate) fn sent(
-        &self,
-        who: usize,
-        got: Got,
-        at: Millis,
-    ) -> BTreeSet<(usize, Option<usize>, (u8, u64, u8))> {
+    pub(crate) fn sent(&self, who: usize, got: Got, at: Millis) -> BTreeSet<Sent> {
+        if let Some(known) = self.known.borrow().get(&(who, got)) {
+            return known.clone();
+        }
+        let sent = self.try_all(who, got, at);
+        self.known.borrow_mut().insert((who, got), sent.clone());
+        sent
+    }
+
+    fn try_all(&self, who: usize, got: Got, at: Millis) -> BTreeSet<Sent> {
         let floor: Vec<_> = got.iter().map(|(rule, (l, c, i))| (*rule, label(*l, *c, *i))).collect();
         let mut all = BTreeSet::new();
-        for rule in 0..self.rules.len() {
+        for rule in 0..self.records.rules.len() {
             all.extend(self.sendable(who, rule, &floor, false, at).into_iter().map(|l| (rule, None, key(l))));
             if !self.is_request(rule) {
                 continue;
@@ -154,48 +183,83 @@ impl World {
         all
     }
 
-    /// All states that what `start` has, or `got`, can lead to.
+    /// Who has what after one step.
+    pub(crate) fn next(&self, who: usize, got: Got, at: Millis) -> BTreeSet<(usize, Got)> {
+        let mut all = BTreeSet::new();
+        for (rule, asker, l) in self.sent(who, got, at) {
+            let readers = (0..self.agents.len()).filter(|reader| *reader != who);
+            let readers = readers.filter(|reader| asker.is_none_or(|asker| asker == *reader));
+            let may_read =
+                |reader: &usize| self.may_read(*reader, rule, label(l.0, l.1, l.2), asker.is_some());
+            all.extend(readers.filter(may_read).map(|reader| (reader, Some((rule, l)))));
+        }
+        all
+    }
+
+    /// All states that what `start` knows by itself can lead to, with their distance, and what carries it.
     pub(crate) fn follow(
         &self,
         start: usize,
-        got: Got,
         at: Millis,
     ) -> (States, BTreeMap<usize, BTreeSet<(u8, u64, u8)>>) {
-        let mut states = States::from([((start, got), 0)]);
+        let mut states = States::from([((start, None), 0)]);
         let mut carried: BTreeMap<usize, BTreeSet<_>> = BTreeMap::new();
-        let mut queue = VecDeque::from([(start, got)]);
+        let mut queue = VecDeque::from([(start, None)]);
         while let Some((who, got)) = queue.pop_front() {
             let hops = states[&(who, got)] + 1;
-            for (rule, asker, l) in self.sent(who, got, at) {
-                carried.entry(rule).or_default().insert(l);
-                let readers: Vec<usize> = match asker {
-                    Some(asker) => vec![asker],
-                    None => (0..self.agents.len()).filter(|reader| *reader != who).collect(),
-                };
-                for reader in readers {
-                    let next = (reader, Some((rule, l)));
-                    if self.may_read(reader, rule, label(l.0, l.1, l.2), asker.is_some())
-                        && !states.contains_key(&next)
-                    {
-                        states.insert(next, hops);
-                        queue.push_back(next);
-                    }
+            for (rule, _, l) in self.sent(who, got, at) {
+                // Under observation there is more, but nobody is given keys outside a rule's range.
+                if self.records.rules[rule].labels.contains(label(l.0, l.1, l.2)) {
+                    carried.entry(rule).or_default().insert(l);
+                }
+            }
+            for next in self.next(who, got, at) {
+                if !states.contains_key(&next) {
+                    states.insert(next, hops);
+                    queue.push_back(next);
                 }
             }
         }
         (states, carried)
     }
 
-    /// Whether somebody like `who` may write (or read) `label` on `subject` under `rule` at all.
+    /// For each of `states`, whom it can lead to: adds what each next one leads to until nothing is new.
+    pub(crate) fn leads_to(
+        &self,
+        states: &BTreeSet<(usize, Got)>,
+        at: Millis,
+    ) -> BTreeMap<(usize, Got), BTreeSet<usize>> {
+        let edges: Vec<_> = states.iter().map(|state| (*state, self.next(state.0, state.1, at))).collect();
+        let mut leads: BTreeMap<_, BTreeSet<usize>> =
+            states.iter().map(|state| (*state, BTreeSet::new())).collect();
+        loop {
+            let mut grew = false;
+            for (state, next) in &edges {
+                let mut all = leads[state].clone();
+                for next in next {
+                    all.insert(next.0);
+                    all.extend(&leads[next]);
+                }
+                grew |= all.len() > leads[state].len();
+                leads.insert(*state, all);
+            }
+            if !grew {
+                return leads;
+            }
+        }
+    }
+
+    /// Whether `who` may write (or read) `label` on `subject` under `rule` at all.
     pub(crate) fn may(&self, write: bool, who: usize, rule: usize, subject: &Subject, label: Label) -> bool {
-        let (tables, record, claims) = (&self.tables, &self.rules[rule], &self.agents[who]);
-        let in_rule = record.pattern.matches(subject) && record.labels.contains(label);
+        let (tables, record, claims) = (&self.records.tables, &self.records.rules[rule], &self.agents[who]);
+        let writes = |reply| {
+            let mut faults = Faults::observing(self.observes(rule, who));
+            check_publish(tables, record, claims, subject, label, reply, &mut faults).is_ok()
+        };
         if write {
-            check_publish(tables, record, claims, subject, label, false).is_ok()
-                || (self.is_request(rule)
-                    && check_publish(tables, record, claims, subject, label, true).is_ok())
+            writes(false) || (self.is_request(rule) && writes(true))
         } else {
-            in_rule
+            record.pattern.matches(subject)
                 && (self.may_read(who, rule, label, false)
                     || (self.is_request(rule) && self.may_read(who, rule, label, true)))
         }
