@@ -160,6 +160,11 @@ impl Shared {
         connections.iter().filter_map(unfit).collect()
     }
 
+    /// Which policy and status are in force, by their places in memory: held, neither place is used anew.
+    fn in_force(&self) -> InForce {
+        InForce(self.authority.policy(), self.authority.status())
+    }
+
     fn decide(&self, request: &AuthRequest) -> Decision {
         let (policy, status) = (self.authority.policy(), self.authority.status());
         let barred = |identity: &PublicKey| self.authority.is_barred(identity);
@@ -173,10 +178,14 @@ impl Shared {
         let id = ConnectionId::new(&request.server.id, request.client.id);
         let again = self.registry().get(&id).is_some_and(|connection| !connection.lobby);
         for _ in 0..2 {
+            let before = self.in_force();
             let decision = self.decide(request);
             let other = match &decision {
                 Decision::Admit(admission) => match self.claim(&id, admission) {
-                    Ok(()) => return (decision, again),
+                    Ok(()) if self.in_force() == before => return (decision, again),
+                    // Decided under what was replaced before the connection was in the books, where the
+                    // recheck after the change would have found it.
+                    Ok(()) => continue,
                     Err(other) => other,
                 },
                 Decision::Refuse { proven: Some(proven), .. } => {
@@ -213,6 +222,17 @@ impl Shared {
         self.registry().claim(connection.clone())?;
         self.note(Entry::Came(Box::new(connection)));
         Ok(())
+    }
+}
+
+struct InForce(Option<Arc<CompiledPolicy>>, Option<Arc<Status>>);
+
+impl PartialEq for InForce {
+    fn eq(&self, other: &Self) -> bool {
+        fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+            one.map(Arc::as_ptr) == other.map(Arc::as_ptr)
+        }
+        same(self.0.as_ref(), other.0.as_ref()) && same(self.1.as_ref(), other.1.as_ref())
     }
 }
 

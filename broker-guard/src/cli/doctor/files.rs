@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    keyfile::{GuardKeys, read_secret},
+    keyfile::{GuardKeys, read_secret, read_seed},
     natsserver::{LocateError, PINNED_VERSION, locate},
     policy::{self, bundle, bundle::ServiceKeys, source::PolicySource},
 };
@@ -169,6 +169,14 @@ fn signed(dir: &BusDir, keys: Option<&GuardKeys>, chart: &mut Chart<'_>) -> Resu
 fn nats_conf(dir: &BusDir, keys: &GuardKeys, chart: &mut Chart<'_>) -> Result<(), Failure> {
     let path = dir.root().join("nats").join("nats.conf");
     let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+    let publisher = read_seed(&dir.config.keys.publisher, KeyKind::User).ok();
+    if let Some(publisher) = publisher.map(|key| key.public().to_nkey(KeyKind::User))
+        && !text.contains(&publisher)
+    {
+        let detail = format!("{} does not name the login for publishing policies", path.display());
+        let remedy = format!("list `{publisher}` as deploy/ shows, or policies reach guards by file only");
+        chart.mind("policy bucket", detail, &remedy)?;
+    }
     for (what, key) in [
         ("the guard's login", keys.guard.public().to_nkey(KeyKind::User)),
         ("the callout issuer", keys.callout.public().to_nkey(KeyKind::Account)),
