@@ -4,12 +4,18 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "vectors/arrivals.rs"]
+mod arrivals;
 #[path = "vectors/deliveries.rs"]
 mod deliveries;
 #[path = "vectors/file.rs"]
 mod file;
+#[path = "vectors/flow.rs"]
+mod flow;
 #[path = "vectors/hostile.rs"]
 mod hostile;
+#[path = "vectors/observe.rs"]
+mod observe;
 #[path = "vectors/records.rs"]
 mod records;
 #[path = "vectors/scene.rs"]
@@ -57,6 +63,9 @@ fn made() -> BTreeMap<String, Vector> {
     let world = world::World::new();
     let mut vectors = Vectors::default();
     deliveries::make(&world, &mut vectors);
+    arrivals::make(&world, &mut vectors);
+    flow::make(&world, &mut vectors);
+    observe::make(&world, &mut vectors);
     hostile::make(&world, &mut vectors);
     records::make(&world, &mut vectors);
     assert!(vectors.wrong.is_empty(), "{:#?}", vectors.wrong);
@@ -97,7 +106,7 @@ fn the_generator_makes_exactly_the_committed_files() {
     assert_eq!(committed.len(), made.len(), "files that nothing makes");
     let count = |kind: &str| made.keys().filter(|path| path.starts_with(kind)).count();
     let (good, hostile) = (count("good/"), count("hostile/"));
-    assert!(good >= 25 && hostile >= 60, "{good} good, {hostile} hostile");
+    assert!(good >= 80 && hostile >= 380, "{good} good, {hostile} hostile");
     println!("{good} good, {hostile} hostile");
 }
 

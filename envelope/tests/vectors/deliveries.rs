@@ -4,9 +4,8 @@ use sealbus_envelope::{hash::Hash, keys::SenderKey, proof::admission, subject::W
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{
+use crate::{
     Vectors,
-    file::Vector,
     scene::{Scene, at, bin, content, parents, plaintext, str, uint},
     world::{DAY, NOW, World, label, secret},
 };
@@ -82,12 +81,6 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
     );
     put(
         vectors,
-        "flow_grant",
-        "a flow grant that is not needed: the label dominates the parents anyway",
-        &scene("flow").set(at::FLOW_GRANT, str("publish-notes")),
-    );
-    put(
-        vectors,
         "sequence_first",
         "sequence number 0",
         &scene("first").with(|s| {
@@ -159,12 +152,6 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
     );
     put(
         vectors,
-        "observed",
-        "admitted in observe mode: the bit is part of what the guard signed",
-        &scene("observed").with(|s| s.decision.observed = true),
-    );
-    put(
-        vectors,
         "request",
         "a request arrives in the responder's own box",
         &Scene::from_to(world, "request", "collector", "review", "ask.review", label(1, 0, 0), "analyst")
@@ -227,110 +214,4 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
             json!(null),
         ),
     );
-
-    arrivals(world, vectors);
-}
-
-/// Arrivals at a guard: the same envelope, judged by its sender's session and the guard's clock.
-fn arrivals(world: &World, vectors: &mut Vectors) {
-    let scene = Scene::new(world, "arrival");
-    let ingress =
-        |scene: &Scene<'_>, subject: &str| WireSubjects::default().ingress(scene.members[0].token(), subject);
-    let open = |scene: &Scene<'_>, next: u64| json!([{ "key": scene.key.id().to_string(), "rule": "notes", "label": [1, 1, 0], "next": next }]);
-    let arrival = |scene: &Scene<'_>, purpose: &str, subject: String, next: u64| {
-        let mut context = scene.context();
-        context["me"] = super::scene::member(&scene.members[0]);
-        context["open"] = open(scene, next);
-        context["keys"] = json!([]);
-        Vector {
-            purpose: purpose.to_owned(),
-            kind: "arrival".to_owned(),
-            input: json!({ "envelope": sealbus_envelope::hash::hex(&scene.envelope()), "subject": subject }),
-            context,
-            expect: json!(null),
-        }
-    };
-    let logical = "collect.web.raw";
-    let good = arrival(
-        &scene,
-        "what the sender's session sent, as the broker attests it",
-        ingress(&scene, logical),
-        7,
-    );
-    vectors.good("arrival", good);
-    let mut hostile = |name: &str, mut vector: Vector, code: &str| {
-        vector.expect = super::scene::refused(code);
-        vectors.hostile(name, vector);
-    };
-    let timed = |at: u64| Scene::new(world, "arrival").set(at::ISSUED, uint(at));
-    let stale = timed(NOW - 60_001);
-    hostile(
-        "arrival_stale",
-        arrival(&stale, "sealed 60.001 s ago: the window is 60 s", ingress(&stale, logical), 7),
-        "stale",
-    );
-    let future = timed(NOW + 60_001);
-    hostile(
-        "arrival_from_future",
-        arrival(&future, "sealed 60.001 s ahead", ingress(&future, logical), 7),
-        "from_future",
-    );
-    let short = timed(NOW - 20).set(at::TTL, uint(10));
-    hostile(
-        "arrival_expired",
-        arrival(&short, "its own time-to-live is over on arrival", ingress(&short, logical), 7),
-        "expired",
-    );
-    hostile(
-        "arrival_replay",
-        arrival(&scene, "the next sequence number is higher", ingress(&scene, logical), 8),
-        "replay",
-    );
-    hostile(
-        "arrival_other_subject",
-        arrival(
-            &scene,
-            "the header names another logical subject than the wire",
-            ingress(&scene, "collect.other"),
-            7,
-        ),
-        "wrong_subject",
-    );
-    let token = world.agents["gatherer"].member.token();
-    hostile(
-        "arrival_in_anothers_name",
-        arrival(
-            &scene,
-            "the broker attests another agent",
-            WireSubjects::default().ingress(token, logical),
-            7,
-        ),
-        "unknown_session",
-    );
-    let spelled = ingress(&scene, logical).replacen("sb.in.", "sb.in.0", 1);
-    hostile(
-        "arrival_slot_with_zero",
-        arrival(&scene, "the slot has a leading zero", spelled, 7),
-        "bad_subject",
-    );
-    let slot = scene.decision.partition;
-    let other = ingress(&scene, logical).replacen(
-        &format!("sb.in.{slot}."),
-        &format!("sb.in.{}.", (slot + 1) % 64),
-        1,
-    );
-    hostile("arrival_other_slot", arrival(&scene, "the slot is not the agent's", other, 7), "wrong_subject");
-    let below = Scene::new(world, "arrival").set(at::PARENTS, parents(&[([1; 32], label(1, 0b11, 0))]));
-    hostile(
-        "arrival_below_parents",
-        arrival(&below, "a parent has a compartment that the label lacks", ingress(&below, logical), 7),
-        "below_parents",
-    );
-    let mut unknown = arrival(&scene, "the session never opened this key", ingress(&scene, logical), 7);
-    unknown.context["open"] = json!([]);
-    hostile("arrival_unknown_key", unknown, "unknown_key");
-    let mut other_rule =
-        arrival(&scene, "the session opened this key for another rule", ingress(&scene, logical), 7);
-    other_rule.context["open"][0]["rule"] = json!("drafts");
-    hostile("arrival_key_of_another_rule", other_rule, "key_mismatch");
 }

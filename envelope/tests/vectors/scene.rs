@@ -17,7 +17,7 @@ use sealbus_envelope::{
 };
 use serde_json::{Value, json};
 
-use super::{
+use crate::{
     file::Vector,
     world::{DAY, NOW, Rng, World, envelope_digest, label, secret},
 };
@@ -110,6 +110,8 @@ pub(crate) struct Scene<'w> {
     pub(crate) guard: SigningKey,
     // the reader
     pub(crate) subject: String,
+    /// What the header names, unless it was set apart.
+    pub(crate) logical: &'w str,
     pub(crate) tables: Tables,
     pub(crate) now: u64,
     pub(crate) me: Member,
@@ -147,7 +149,7 @@ impl<'w> Scene<'w> {
         name: &str,
         from: &str,
         rule: &str,
-        subject: &str,
+        subject: &'w str,
         label: Label,
         to: &str,
     ) -> Self {
@@ -201,6 +203,7 @@ impl<'w> Scene<'w> {
             },
             guard: SigningKey::from_seed(&world.guard.to_seed()),
             subject: WireSubjects::default().delivery(label.level, subject),
+            logical: subject,
             tables: world.tables(),
             now: NOW,
             me: world.agents[to].member.clone(),

@@ -24,6 +24,10 @@ use zeroize::Zeroizing;
 /// The readers' clock.
 pub(crate) const NOW: u64 = 1_800_000_000_000;
 pub(crate) const DAY: u64 = 86_400_000;
+/// When the guard admits what scenes deliver.
+pub(crate) const ADMITTED: u64 = NOW - 900;
+/// The size of a scene's plain envelope without parents that names a flow grant of eight letters, in bytes.
+pub(crate) const NAMING_EIGHT: u32 = 700;
 
 /// Random bytes that are the same at each run: SHA-256 over a name and a counter.
 pub(crate) struct Rng {
@@ -245,29 +249,32 @@ impl World {
                 subscribers: vec![Party { who: Who::Team(name("analysts")), queue: Some(name("desk")) }],
                 ..rule("named", "named.>", "collectors", "analysts")
             },
+            Rule { observe: true, ..rule("watched", "watch.>", "clerks", "analysts") },
         ]
     }
 
     pub(crate) fn grants(&self) -> Vec<FlowGrant> {
-        let grant = |grant: &str, from: Label, to: Label| FlowGrant {
-            name: name(grant),
+        let declassify = FlowGrant {
+            name: name("publish-notes"),
             team: name("collectors"),
             from: Pattern::parse("memo.>").unwrap(),
             to: Pattern::parse("collect.web.>").unwrap(),
-            from_label: from,
-            to_label: to,
+            from_label: label(2, 0b01, 0),
+            to_label: label(0, 0b01, 0),
             max_bytes: None,
-            rate: None,
+            rate: Some(Rate { per_second: 1, burst: 2 }),
             expires: Millis(NOW + DAY),
         };
+        let like = |grant: &str| FlowGrant { name: name(grant), rate: None, ..declassify.clone() };
         vec![
-            FlowGrant {
-                rate: Some(Rate { per_second: 1, burst: 2 }),
-                ..grant("publish-notes", label(2, 0b01, 0), label(0, 0b01, 0))
-            },
-            FlowGrant { expires: Millis(NOW - DAY), ..grant("over", label(2, 0b01, 0), label(0, 0b01, 0)) },
-            FlowGrant { max_bytes: Some(10), ..grant("tiny", label(2, 0b01, 0), label(0, 0b01, 0)) },
-            FlowGrant { team: name("clerks"), ..grant("clerks-only", label(2, 0b01, 0), label(0, 0, 0)) },
+            declassify.clone(),
+            FlowGrant { from_label: label(2, 0b10, 0), to_label: label(1, 0b01, 0), ..like("findings") },
+            FlowGrant { from_label: label(1, 0b01, 0), to_label: label(1, 0b01, 1), ..like("endorse") },
+            FlowGrant { team: name("clerks"), ..like("clerks-only") },
+            FlowGrant { max_bytes: Some(NAMING_EIGHT), ..like("just-fit") },
+            FlowGrant { max_bytes: Some(NAMING_EIGHT - 1), ..like("too-tiny") },
+            FlowGrant { expires: Millis(ADMITTED), ..like("over") },
+            FlowGrant { expires: Millis(ADMITTED + 1), ..like("last") },
         ]
     }
 
