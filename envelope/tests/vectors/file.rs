@@ -7,10 +7,11 @@ use sealbus_envelope::{
     hash::{Hash, hex},
     identity::{BusId, Credential, KeyKind, Member, PublicKey, Roots, SessionCertificate, SessionId, Status},
     keys::{BoxKey, KeyId, KeyScope, ReaderSecret, SenderKey},
-    label::{Compartments, Integrity, Label, Level},
+    label::{Clearance, Compartments, Integrity, Label, Level},
     name::Name,
     policy::{
-        Bundle, Excerpt, ExcerptRecord, Faults, FlowGrant, Records, Rule, Tables, check_flow, check_publish,
+        Bundle, Excerpt, ExcerptRecord, Faults, FlowGrant, Records, Rule, Tables, TaintScope, ZoneTls,
+        check_flow, check_publish,
     },
     reader::{
         Context, Delivery, EpochFloor, Lookup, PolicyHistory, ReadingKey, ReplayWindow, accept_grant,
@@ -466,13 +467,49 @@ fn status(input: &Value, context: &Value) -> Result<Value, Refused> {
 }
 
 fn show_policy(version: u64, digest: &Hash, records: &Records) -> Value {
+    let tables = &records.tables;
+    let clearance = |clearance: Clearance| json!([clearance.level.number(), clearance.compartments.bits()]);
     json!({
         "version": version,
         "digest": hex(digest),
-        "teams": records.tables.teams.iter().map(|team| &team.name).collect::<Vec<_>>(),
-        "zones": records.tables.zones.iter().map(|zone| &zone.name).collect::<Vec<_>>(),
-        "rules": records.rules.iter().map(|rule| &rule.name).collect::<Vec<_>>(),
-        "grants": records.grants.iter().map(|grant| &grant.name).collect::<Vec<_>>(),
+        "observe": tables.observe,
+        "teams": tables.teams.iter().map(|team| json!({
+            "name": team.name,
+            "clearance": clearance(team.clearance),
+            "integrity": team.integrity_ceiling,
+            "zone": team.zone,
+            "taint": if team.taint == TaintScope::Agent { "agent" } else { "session" },
+            "observe": team.observe,
+        })).collect::<Vec<_>>(),
+        "zones": tables.zones.iter().map(|zone| json!({
+            "name": zone.name,
+            "ceiling": clearance(zone.ceiling),
+            "servers": zone.servers,
+            "cluster": zone.cluster,
+            "tags": zone.tags,
+            "tls": match zone.tls {
+                ZoneTls::Any => "any",
+                ZoneTls::Encrypted => "encrypted",
+                ZoneTls::Verified => "verified",
+            },
+            "ca": zone.ca.map(|ca| hex(&ca)),
+        })).collect::<Vec<_>>(),
+        "rules": records.rules.iter().map(|rule| json!({
+            "name": rule.name,
+            "fan_in": rule.fan_in,
+            "observe": rule.observe,
+        })).collect::<Vec<_>>(),
+        "grants": records.grants.iter().map(|grant| json!({
+            "name": grant.name,
+            "team": grant.team,
+            "from": grant.from.as_str(),
+            "to": grant.to.as_str(),
+            "from_label": show_label(grant.from_label),
+            "to_label": show_label(grant.to_label),
+            "max_bytes": grant.max_bytes,
+            "rate": grant.rate.map(|rate| [rate.per_second, rate.burst]),
+            "expires": grant.expires,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -27,7 +27,7 @@ pub(crate) const DAY: u64 = 86_400_000;
 /// When the guard admits what scenes deliver.
 pub(crate) const ADMITTED: u64 = NOW - 900;
 /// The size of a scene's plain envelope without parents that names a flow grant of eight letters, in bytes.
-pub(crate) const NAMING_EIGHT: u32 = 700;
+pub(crate) const NAMING_EIGHT: u32 = 312;
 
 /// Random bytes that are the same at each run: SHA-256 over a name and a counter.
 pub(crate) struct Rng {

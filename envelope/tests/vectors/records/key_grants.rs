@@ -4,6 +4,7 @@ use sealbus_envelope::{
     hash::{self, Context, Hash, hex},
     identity::{Purpose, SigningKey},
     keys::{self, Grant, ReaderKey, SenderKey},
+    policy::Tables,
     proof::batch,
 };
 use serde_json::{Value, json};
@@ -56,6 +57,11 @@ pub(super) fn put(make: &mut Make<'_, '_>) {
         seal(&world.sender_key("collector", "nothing", label(1, 0, 0)), &collector.session, 1).remove(0);
     let reply =
         seal(&world.sender_key("collector", "look-up", label(1, 0, 0)), &collector.session, 1).remove(0);
+    let watched =
+        seal(&world.sender_key("collector", "watched", label(1, 0, 0)), &collector.session, 1).remove(0);
+    let mut everywhere = context.clone();
+    let tables = Tables { observe: true, ..world.tables() };
+    everywhere["policy"] = json!(hex(&world.bundle(tables, 3).encode()));
     let other_signer = seal(&sender_key, &world.agents["gatherer"].session, 1).remove(0);
     let elsewhere = {
         let staging = World::on("staging");
@@ -177,6 +183,40 @@ pub(super) fn put(make: &mut Make<'_, '_>) {
         &lying,
         &context,
     );
+
+    for (name, code, purpose, bytes, context) in [
+        ("grant_observed_by_rule", "ok", "an observed rule does not name the sender", &watched, &context),
+        (
+            "grant_observed_label",
+            "ok",
+            "a label that the rule does not take, on a bus that is observed",
+            &other_label,
+            &everywhere,
+        ),
+        (
+            "grant_observed_rule_not_read",
+            "not_publisher",
+            "observed or not, the reader may not subscribe to the rule",
+            &closed,
+            &everywhere,
+        ),
+        (
+            "grant_observed_label_undeclared",
+            "label_unknown",
+            "observed or not, the policy does not declare the level",
+            &undeclared,
+            &everywhere,
+        ),
+        (
+            "grant_observed_above_clearance",
+            "above_clearance",
+            "observed or not, the label is above the reader's clearance",
+            &above,
+            &everywhere,
+        ),
+    ] {
+        put(name, code, purpose, bytes, context);
+    }
 
     let raw = |change: &dyn Fn(&mut Vec<Vec<u8>>), purpose: Purpose| {
         let mut elements = grant_elements(&alone);

@@ -179,6 +179,17 @@ pub(super) fn reader_keys(make: &mut Make<'_, '_>) {
         input(good.as_bytes()),
         &clerks,
     );
+    clerks["policy"] = {
+        let tables = sealbus_envelope::policy::Tables { observe: true, ..world.tables() };
+        json!(hex(&world.bundle(tables, 3).encode()))
+    };
+    put(
+        "reader_observed_not_of_the_rule",
+        "not_subscriber",
+        "the policy observes senders: nobody is given a key for that",
+        input(good.as_bytes()),
+        &clerks,
+    );
     let mut high = context.clone();
     high["label"] = json!([2, 0, 0]);
     put(
