@@ -12,7 +12,7 @@ use sealbus_envelope::{
     hash::Hash,
     identity::{BusId, SessionId},
     name::{AgentToken, Name},
-    policy::{self, Faults, MessageKind},
+    policy::MessageKind,
     reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
@@ -21,7 +21,7 @@ use sealbus_envelope::{
 
 use crate::{
     policy::{
-        compile::{CompiledGrant, CompiledPolicy, CompiledRule},
+        compile::{CompiledPolicy, CompiledRule},
         decide::Allowed,
     },
     roster::{
@@ -236,7 +236,8 @@ impl Checker {
         };
         let verified = known.verify(decoded, session, seen)?;
         let Allowed { rule, mut faults } = check_policy(view.policy, session, &header, bytes.len())?;
-        let grant = check_flow(view.policy, session, &header, bytes.len(), now, &mut faults)?;
+        let claims = session.credential.claims();
+        let grant = view.policy.check_flow(claims, &session.floor, &header, bytes.len(), now, &mut faults)?;
         // Last of the checks on the sender, though cheap: who seals with a key that it never opened *and* above
         // its clearance is to be told, and remembered, for the latter.
         let gap = key.ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
@@ -383,25 +384,4 @@ fn check_policy<'p>(
         policy.may_publish(who, header.rule, header.subject, header.label, size)
     }
     .map_err(|reason| Refused::new(reason, "policy"))
-}
-
-/// The label must dominate those of the parents it names and of all that its sender was given to read
-/// (Bell-LaPadula upwards, Biba downwards), but for what a flow grant lifts. Gives the grant, if one is used.
-fn check_flow<'p>(
-    policy: &'p CompiledPolicy,
-    session: &LiveSession,
-    header: &Header<'_>,
-    size: usize,
-    now: Millis,
-    faults: &mut Faults,
-) -> Result<Option<&'p CompiledGrant>, Refused> {
-    let named = header.flow_grant.and_then(|name| policy.grant(name));
-    let record = named.map(|grant| &grant.record);
-    let claims = session.credential.claims();
-    let usable = policy::check_flow(header, record, claims, size, now, faults)?;
-    let grant = named.filter(|_| usable.is_some());
-    policy
-        .check_floor(&session.floor, header.label, grant)
-        .or_else(|reason| faults.found(reason, "header.label"))?;
-    Ok(grant)
 }

@@ -1,6 +1,6 @@
 //! From a checked policy to the records that the policy keys sign, and back to what a guard enforces.
 
-use sealbus_envelope::identity::{PublicKey, Roots, SigningKey};
+use sealbus_envelope::identity::{BusId, PublicKey, Roots, SigningKey};
 use sealbus_envelope::policy::{Bundle, Excerpt, ExcerptRecord, Leaves, Records, Tables};
 use sealbus_envelope::proof::merkle::Tree;
 use sealbus_envelope::reason::Refused;
@@ -44,19 +44,29 @@ pub struct ServiceKeys {
 /// The records of `policy`, as they are signed.
 #[must_use]
 pub fn records(policy: &Policy, keys: &ServiceKeys, roots: &Roots) -> Records {
+    records_of(policy, roots.bus(), keys.status.clone(), keys.guards.clone())
+}
+
+/// The records of `policy` on one bus.
+pub(super) fn records_of(
+    policy: &Policy,
+    bus: BusId,
+    status_key: PublicKey,
+    guards: Vec<PublicKey>,
+) -> Records {
     let mut teams: Vec<_> = policy.teams.iter().map(|team| team.record.clone()).collect();
     teams.sort_by(|a, b| a.name.cmp(&b.name));
     let mut zones = policy.zones.clone();
     zones.sort_by(|a, b| a.name.cmp(&b.name));
     let tables = Tables {
-        bus: roots.bus(),
+        bus,
         levels: policy.levels.clone(),
         compartments: policy.compartments.clone(),
         integrity: policy.integrity.clone(),
         teams,
         zones,
-        status_key: keys.status.clone(),
-        guards: keys.guards.clone(),
+        status_key,
+        guards,
         freshness_ms: policy.freshness_ms,
         max_readers: policy.max_readers,
         observe: policy.observe,

@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange};
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy::{
-    Bundle, FlowGrant, MAX_RULES, MessageKind, Party, Rate, Rule, Tables, TaintScope, Team, Who,
+    Bundle, FlowGrant, MAX_RULES, MessageKind, Party, Rate, Records, Rule, Tables, TaintScope, Team, Who,
 };
 use sealbus_envelope::subject::Pattern;
 
@@ -299,36 +299,47 @@ impl CompiledPolicy {
     /// # Errors
     /// [`CompileError`]: the bundle may have been signed by other means than `sealbus policy sign`.
     pub fn compile(bundle: &Bundle) -> Result<Self, CompileError> {
-        let (head, tables) = (bundle.head().fields(), bundle.tables());
+        let head = bundle.head().fields();
+        Self::of_records(bundle.records(), head.version, head.root)
+    }
+
+    /// Compiles records, whoever signed them or nobody: for questions about a policy. What is enforced comes
+    /// from [`compile`](Self::compile).
+    pub(super) fn of_records(
+        records: &Records,
+        version: u64,
+        digest: [u8; 32],
+    ) -> Result<Self, CompileError> {
+        let tables = &records.tables;
         if tables.teams.len() > MAX_TEAMS {
             return Err(CompileError::TooManyTeams);
         }
-        if bundle.rules().len() > MAX_RULES {
+        if records.rules.len() > MAX_RULES {
             return Err(CompileError::TooManyRules);
         }
         let mut policy = Self {
-            version: head.version,
-            digest: head.root,
+            version,
+            digest,
             tables: tables.clone(),
             declared: declared(tables),
             teams: Vec::with_capacity(tables.teams.len()),
             team_ids: HashMap::with_capacity(tables.teams.len()),
-            rules: Vec::with_capacity(bundle.rules().len()),
-            index: RuleIndex::with_capacity(bundle.rules().len()),
+            rules: Vec::with_capacity(records.rules.len()),
+            index: RuleIndex::with_capacity(records.rules.len()),
             rules_of_team: vec![Vec::new(); tables.teams.len()],
             rules_of_agent: HashMap::new(),
             subjects: SubjectTrie::new(),
-            grants: Vec::with_capacity(bundle.grants().len()),
-            grant_places: HashMap::with_capacity(bundle.grants().len()),
+            grants: Vec::with_capacity(records.grants.len()),
+            grant_places: HashMap::with_capacity(records.grants.len()),
             observed: Vec::new(),
         };
         for (team, n) in tables.teams.iter().zip(0..=u8::MAX) {
             policy.add_team(team, TeamId(n))?;
         }
-        for (rule, n) in bundle.rules().iter().zip(0..=u16::MAX) {
+        for (rule, n) in records.rules.iter().zip(0..=u16::MAX) {
             policy.add_rule(rule, RuleId(n))?;
         }
-        for grant in bundle.grants() {
+        for grant in &records.grants {
             policy.add_grant(grant)?;
         }
         Ok(policy)

@@ -6,10 +6,11 @@
 use sealbus_envelope::identity::Claims;
 use sealbus_envelope::label::{Clearance, Integrity, Label};
 use sealbus_envelope::name::{AgentToken, Name};
-use sealbus_envelope::policy::Faults;
-use sealbus_envelope::reason::Reason;
+use sealbus_envelope::policy::{Faults, check_flow};
+use sealbus_envelope::reason::{Reason, Refused};
 use sealbus_envelope::subject::Pattern;
 use sealbus_envelope::time::Millis;
+use sealbus_envelope::wire::Header;
 
 use super::compile::{CompiledGrant, CompiledPolicy, CompiledRule, TeamId};
 use crate::taint::Floor;
@@ -207,6 +208,31 @@ impl CompiledPolicy {
         } else {
             Err(Reason::BelowFloor)
         }
+    }
+
+    /// Whether an envelope of `size` bytes keeps to what its sender read: its label dominates those of the parents it
+    /// names and all of `floor` (Bell-LaPadula upwards, Biba downwards), but for what a flow grant lifts. Gives the
+    /// grant, if one is used.
+    ///
+    /// # Errors
+    /// `flow_grant_unknown`, `flow_grant_mismatch`, `flow_grant_expired`, `below_parents`, `below_floor`; but for
+    /// what `faults` lets pass.
+    pub fn check_flow(
+        &self,
+        claims: &Claims,
+        floor: &Floor,
+        header: &Header<'_>,
+        size: usize,
+        now: Millis,
+        faults: &mut Faults,
+    ) -> Result<Option<&CompiledGrant>, Refused> {
+        let named = header.flow_grant.and_then(|name| self.grant(name));
+        let record = named.map(|grant| &grant.record);
+        let usable = check_flow(header, record, claims, size, now, faults)?;
+        let grant = named.filter(|_| usable.is_some());
+        self.check_floor(floor, header.label, grant)
+            .or_else(|reason| faults.found(reason, "header.label"))?;
+        Ok(grant)
     }
 
     /// Whether `who` may grant a key for `label` under `rule`: an envelope under it could keep to its floor, be it

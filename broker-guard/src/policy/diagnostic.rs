@@ -66,6 +66,30 @@ pub enum Code {
     NotEnforcedYet,
     /// Declared and never used (a warning).
     Unused,
+    /// Two rules take the same subject from the same publisher and answer differently (a warning).
+    OverlappingRules,
+    /// No publisher of a rule writes a label that a subscriber reads (a warning).
+    UnreachableRule,
+    /// A pattern that reaches over everything, or over what another rule gives to others (a warning).
+    WidePattern,
+    /// A reader gets the lower levels of a rule only (a warning).
+    ReaderBelowRange,
+    /// A team's permissions do not fit into a NATS login.
+    PermissionsTooLarge,
+    /// A flow grant that is over (a warning).
+    GrantExpired,
+    /// A flow grant that lasts very long (a warning).
+    GrantLong,
+    /// A flow grant that reaches further than it can be meant to (a warning).
+    GrantWide,
+    /// A flow grant that can never lift anything (a warning).
+    GrantUseless,
+    /// Flow grants that together lift more than any of them says (a warning).
+    LeakingGrants,
+    /// A team whose floor is forgotten can write down what it read before (a warning).
+    ForgetfulTeam,
+    /// A rule, a team or everything is under observation, so that no label check holds (a warning).
+    Observed,
 }
 
 impl Code {
@@ -99,6 +123,18 @@ impl Code {
             Self::Conflict => "conflict",
             Self::NotEnforcedYet => "not_enforced_yet",
             Self::Unused => "unused",
+            Self::OverlappingRules => "overlapping_rules",
+            Self::UnreachableRule => "unreachable_rule",
+            Self::WidePattern => "wide_pattern",
+            Self::ReaderBelowRange => "reader_below_range",
+            Self::PermissionsTooLarge => "permissions_too_large",
+            Self::GrantExpired => "grant_expired",
+            Self::GrantLong => "grant_long",
+            Self::GrantWide => "grant_wide",
+            Self::GrantUseless => "grant_useless",
+            Self::LeakingGrants => "leaking_grants",
+            Self::ForgetfulTeam => "forgetful_team",
+            Self::Observed => "observed",
         }
     }
 }

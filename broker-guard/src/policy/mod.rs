@@ -14,19 +14,25 @@ pub mod compile;
 pub mod decide;
 pub mod diagnostic;
 mod enforced;
+pub mod explain;
+pub mod flows;
 mod index;
+mod lint;
 pub mod model;
 mod names;
 mod parse;
 pub mod permissions;
 mod sound;
 pub mod source;
+pub mod trial;
 pub mod trie;
 mod validate;
+pub mod words;
 
 use diagnostic::Findings;
 use model::Policy;
-use source::PolicySource;
+use sealbus_envelope::time::Millis;
+use source::{PolicySource, RawPolicy};
 
 /// The policy a new bus begins with.
 pub const DEFAULT_POLICY: &str = include_str!("default.toml");
@@ -45,12 +51,31 @@ pub struct Checked {
 /// # Errors
 /// Everything found, warnings too, if something refuses the policy.
 pub fn check(source: &PolicySource) -> Result<Checked, Findings> {
+    checked(source, |_, _, _| {})
+}
+
+/// As [`check`], and looks for what is allowed and perhaps not meant; `now` tells what has expired. Slower: for
+/// people and for CI, before a policy is signed.
+///
+/// # Errors
+/// Everything found, warnings too, if something refuses the policy.
+pub fn review(source: &PolicySource, now: Millis) -> Result<Checked, Findings> {
+    checked(source, |policy, raw, findings| lint::lint(policy, raw, now, findings))
+}
+
+fn checked(
+    source: &PolicySource,
+    further: impl FnOnce(&Policy, &RawPolicy, &mut Findings),
+) -> Result<Checked, Findings> {
     let mut findings = Findings::new(source);
     let raw = parse::parse(source, &mut findings);
     // After a syntax error most other findings would be its echoes.
     if !findings.has_syntax_errors() {
         let policy = validate::validate(&raw, &mut findings);
         sound::check(&policy, &raw, &mut findings);
+        if !findings.has_errors() {
+            further(&policy, &raw, &mut findings);
+        }
         findings.sort();
         if !findings.has_errors() {
             return Ok(Checked { policy, warnings: findings });
