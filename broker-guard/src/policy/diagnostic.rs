@@ -228,6 +228,7 @@ impl Diagnostic for Finding {
 /// Everything found in one policy file. As an error it renders each finding with the source.
 #[derive(Debug, Clone)]
 pub struct Findings {
+    what: &'static str,
     source: NamedSource<String>,
     found: Vec<Finding>,
 }
@@ -235,7 +236,13 @@ pub struct Findings {
 impl Findings {
     /// Nothing found yet in `source`.
     pub(crate) fn new(source: &PolicySource) -> Self {
-        Self { source: NamedSource::new(source.name(), source.text().to_owned()), found: Vec::new() }
+        Self::of("policy", source)
+    }
+
+    /// Nothing found yet in a source that is `what`.
+    pub(crate) fn of(what: &'static str, source: &PolicySource) -> Self {
+        let source = NamedSource::new(source.name(), source.text().to_owned());
+        Self { what, source, found: Vec::new() }
     }
 
     /// Adds one.
@@ -278,7 +285,7 @@ impl fmt::Display for Findings {
         let errors = self.found.iter().filter(|finding| finding.severity == Severity::Error).count();
         let warnings = self.found.len() - errors;
         let plural = |n: usize| if n == 1 { "" } else { "s" };
-        write!(f, "policy `{}`: {errors} error{}", self.source.name(), plural(errors))?;
+        write!(f, "{} `{}`: {errors} error{}", self.what, self.source.name(), plural(errors))?;
         if warnings > 0 {
             write!(f, ", {warnings} warning{}", plural(warnings))?;
         }

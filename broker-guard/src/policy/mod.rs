@@ -10,6 +10,7 @@
 //! Nothing here reads a clock or does IO.
 
 pub mod bundle;
+pub mod cases;
 pub mod compile;
 pub mod decide;
 pub mod diagnostic;

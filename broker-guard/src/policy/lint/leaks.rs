@@ -285,7 +285,8 @@ impl<'m> Map<'m> {
         let view = self.view;
         let mut warn = |what: String, span: Range<usize>, down: Option<(&Name, Down)>| {
             let way = down.map(|(team, down)| format!("; say of team `{team}`: {down}")).unwrap_or_default();
-            let message = format!("{what} is under observation: neither rules nor floors hold, only clearances{way}");
+            let message =
+                format!("{what} is under observation: neither rules nor floors hold, only clearances{way}");
             findings.push(
                 Finding::error(Code::Observed, message, span, "faults are recorded and let pass")
                     .warning()
