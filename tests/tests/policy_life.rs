@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use sealbus_client::{Client, ErrorKind};
 use sealbus_envelope::{
+    control::{self, Welcome, kind},
     identity::{Purpose, Roots, SigningKey},
     policy::{Bundle, BundleHead},
     reason::Reason,
@@ -99,6 +100,10 @@ async fn ten_policies_come_into_force_and_nothing_is_lost() {
         let version = arena.bus.policy_version();
         publish(&bucket, version, &bytes).await;
         in_force(&mut arena, version).await;
+        // Who stays connected gets its part of the new policy, with its proofs.
+        let welcome: Welcome = control::decode(&arena.canary.told(kind::WELCOME).await).unwrap();
+        let (head, ..) = welcome.policy.verify(arena.bus.roots()).unwrap();
+        assert_eq!(head.fields().version, version);
         arena.came_to_nothing("a new policy").await;
     }
     let report = status(&arena.bus, "the status", |report| report.policy_version == 11).await;

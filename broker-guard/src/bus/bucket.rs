@@ -335,3 +335,55 @@ fn refused(error: ApiError) -> BucketError {
 fn unavailable(error: impl std::fmt::Display) -> BucketError {
     BucketError::Unavailable(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn written(subject: &str, payload: &str) -> Option<Written> {
+        Written::parse(&Message {
+            subject: subject.into(),
+            reply: None,
+            payload: payload.to_owned().into(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        })
+    }
+
+    #[test]
+    fn only_what_a_publisher_writes_is_heard() {
+        assert_eq!(written("$KV.sealbus_policy.current", "12"), Some(Written::Current(12)));
+        assert_eq!(written("$KV.sealbus_policy.v.7", "x"), Some(Written::Version(7)));
+        assert_eq!(written("$KV.sealbus_policy.v.7.31", "x"), Some(Written::Version(7)));
+        for (subject, payload) in [
+            ("$KV.sealbus_policy.current", "-1"),
+            ("$KV.sealbus_policy.current", "99999999999999999999"),
+            ("$KV.sealbus_policy.v.x", ""),
+            ("$KV.sealbus_policy.v", ""),
+            ("$KV.sealbus_policyv.7", ""),
+            ("$KV.other.current", "1"),
+            ("current", "1"),
+        ] {
+            assert_eq!(written(subject, payload), None, "{subject} {payload}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_promises_too_much_is_refused() {
+        let good = Record { size: 3, parts: 1, checksum: [1; 32], first: b"abc" };
+        let read = Record::decode(&good.encode()).map(|read| (read.size, read.parts, read.first.to_vec()));
+        assert_eq!(read.unwrap(), (3, 1, b"abc".to_vec()));
+        for bad in [
+            Record { size: MAX_BUNDLE + 1, parts: 1, checksum: [1; 32], first: b"abc" },
+            Record { size: 2, parts: 1, checksum: [1; 32], first: b"abc" },
+            Record { size: 3, parts: 0, checksum: [1; 32], first: b"abc" },
+            Record { size: 3, parts: MAX_PARTS + 1, checksum: [1; 32], first: b"abc" },
+        ] {
+            assert!(Record::decode(&bad.encode()).is_err());
+        }
+        assert!(Record::decode(b"levels = []").is_err());
+    }
+}

@@ -60,7 +60,12 @@ impl Shelf {
     /// Finds the bucket, or makes it. `None` if the servers have no streams.
     pub(super) async fn open(link: Link, servers: usize) -> Option<Self> {
         let bucket = Bucket::new(link.client.clone());
-        match bucket.make(servers).await {
+        let mut made = bucket.make(servers).await;
+        if let Err(BucketError::Refused(said)) = &made {
+            tracing::warn!(said, "no policy bucket on several servers; it is made on one");
+            made = bucket.make(1).await;
+        }
+        match made {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!(
