@@ -38,6 +38,7 @@ fn connection(client: u64) -> StoredConnection {
         credential: "c".into(),
         certificate: vec![1, 2],
         permissions: [4; 32],
+        place: Default::default(),
     }
 }
 
