@@ -230,10 +230,6 @@ impl Sessions {
         outcome
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a grant, where it comes from and what it is checked against"
-    )]
     fn relay_one(
         &mut self,
         id: SessionId,
