@@ -19,6 +19,8 @@ pub enum Kind {
     Connection,
     /// An agent was quarantined or released.
     Quarantine,
+    /// A signed order was carried out or refused.
+    Order,
     /// Another policy or status is in force.
     Changed,
     /// An offered policy or status was refused; the old one stays.
@@ -42,6 +44,7 @@ impl Kind {
             Self::Observed => "observed",
             Self::Connection => "connection",
             Self::Quarantine => "quarantine",
+            Self::Order => "order",
             Self::Changed => "changed",
             Self::ChangeRefused => "change_refused",
             Self::Dropped => "dropped",

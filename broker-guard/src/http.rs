@@ -1,15 +1,27 @@
-//! Health, status and metrics over HTTP, for probes and scrapers on the guard's own network. No login:
-//! listens on loopback unless told otherwise, and says nothing secret.
+//! Health, status and metrics over HTTP, for probes and scrapers on the guard's own network, and where orders
+//! are handed in. No login: listens on loopback unless told otherwise, says nothing secret, and does only what
+//! a quorum signed.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use sealbus_envelope::order::MAX_ORDER;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+
+pub mod ask;
+
+use ask::Asking;
 
 /// What `/statusz` says and `sealbus status` shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +91,8 @@ pub struct Pages {
     pub report: Arc<ArcSwap<StatusReport>>,
     /// The metrics.
     pub metrics: Metrics,
+    /// Where the loop is asked.
+    pub asking: Asking,
 }
 
 /// Listens on `address`.
@@ -89,17 +103,23 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves `/healthz`, `/readyz`, `/statusz` and `/metrics` until `shutdown`.
+/// Serves `/healthz`, `/readyz`, `/statusz`, `/metrics` and `/floors`, and takes `POST /orders`, until
+/// `shutdown`.
 ///
 /// # Errors
 /// The operating system's own.
 pub async fn serve(listener: TcpListener, pages: Pages, shutdown: CancellationToken) -> std::io::Result<()> {
+    let asked = Router::new()
+        .route("/floors", get(ask::floors))
+        .route("/orders", post(ask::order).layer(DefaultBodyLimit::max(MAX_ORDER)))
+        .with_state(pages.asking.clone());
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/statusz", get(status))
         .route("/metrics", get(metrics))
-        .with_state(pages);
+        .with_state(pages)
+        .merge(asked);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 

@@ -26,7 +26,7 @@ pub struct ReasonLabel {
 /// Labels of the connection counter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// `accepted`, `lobby`, `refused` or `kicked`.
+    /// `accepted`, `lobby`, `refused` or `kicked`; of an order, `accepted` or why not.
     outcome: &'static str,
 }
 
@@ -41,6 +41,7 @@ pub struct Metrics {
     denied: Family<ReasonLabel, Counter>,
     observed: Family<ReasonLabel, Counter>,
     connections: Family<OutcomeLabel, Counter>,
+    orders: Family<OutcomeLabel, Counter>,
     changes_refused: Family<ReasonLabel, Counter>,
     /// Control messages handled, refused ones included.
     pub control: Counter,
@@ -86,6 +87,7 @@ impl Metrics {
             denied: Family::default(),
             observed: Family::default(),
             connections: Family::default(),
+            orders: Family::default(),
             changes_refused: Family::default(),
             control: Counter::default(),
             grants: Counter::default(),
@@ -118,6 +120,7 @@ impl Metrics {
             "Policies and status statements that were offered and refused, by reason",
             metrics.changes_refused.clone(),
         );
+        registry.register("orders", "Signed orders received, by outcome", metrics.orders.clone());
         registry.register("control", "Control messages handled", metrics.control.clone());
         registry.register("grants", "Key grants relayed to readers", metrics.grants.clone());
         registry.register("gaps", "Sequence numbers that never came", metrics.gaps.clone());
@@ -165,6 +168,12 @@ impl Metrics {
     /// Counts a connection.
     pub fn connection(&self, outcome: &'static str) {
         self.connections.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts an order: carried out, or refused for a reason.
+    pub fn order(&self, refused: Option<Reason>) {
+        let outcome = refused.map_or("accepted", Reason::code);
+        self.orders.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Everything in Prometheus' text form.

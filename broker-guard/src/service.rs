@@ -30,7 +30,7 @@ use crate::{
     },
     clock::now,
     config::Config,
-    http::{self, Pages, StatusReport},
+    http::{self, Pages, StatusReport, ask::Asking},
     keyfile::{GuardKeys, KeyFileError},
     metrics::Metrics,
     quarantine::enforce::{Bars, Enforcer},
@@ -39,11 +39,13 @@ use crate::{
     store::{Store, StoreError},
 };
 
+mod orders;
 mod policies;
 mod response;
 mod running;
 mod waiting;
 
+use orders::Telling;
 use policies::{Keeper, Shelf};
 use running::{Guard, Heard};
 
@@ -198,6 +200,8 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
 
     let quarantined = bars.all().into_iter().filter(|known| known.state.is_barred()).map(|known| known.agent);
     let max_payload = u32::try_from(link.client.server_info().max_payload).unwrap_or(u32::MAX);
+    let (asking, asks) = Asking::new(config.roots.clone());
+    store.expire_floors(now())?;
     let sessions = Sessions::new(
         config.roots.clone(),
         guard,
@@ -221,6 +225,9 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         report: Arc::new(ArcSwap::from_pointee(StatusReport::default())),
         enforcer: Arc::new(Enforcer::new(Arc::clone(&store), bars)),
         started: now(),
+        telling: Telling::default(),
+        asks,
+        store,
         config,
         refused,
         offered,
@@ -238,7 +245,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         looked,
         looks,
     };
-    Ok(Running { guard, keeper, listener })
+    Ok(Running { guard, keeper, listener, asking })
 }
 
 /// A test connection: as an agent would connect, without a login.
@@ -258,6 +265,7 @@ pub struct Running {
     guard: Guard,
     keeper: Keeper,
     listener: TcpListener,
+    asking: Asking,
 }
 
 impl Running {
@@ -281,7 +289,11 @@ impl Running {
     /// [`ServiceError`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
         let tasks = TaskTracker::new();
-        let pages = Pages { report: Arc::clone(&self.guard.report), metrics: self.guard.metrics.clone() };
+        let pages = Pages {
+            report: Arc::clone(&self.guard.report),
+            metrics: self.guard.metrics.clone(),
+            asking: self.asking,
+        };
         tasks.spawn(http::serve(self.listener, pages, shutdown.clone()));
         tasks.spawn(self.keeper.run(shutdown.clone()));
         let outcome = self.guard.run(&shutdown).await;

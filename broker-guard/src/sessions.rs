@@ -34,6 +34,7 @@ use crate::{
     taint::Floors,
 };
 
+mod clear;
 mod hello;
 mod relay;
 

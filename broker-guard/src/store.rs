@@ -19,6 +19,7 @@
 
 mod error;
 mod floors;
+mod orders;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,8 @@ const QUARANTINE: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("
 const CONNECTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("connections");
 
 const FLOORS: TableDefinition<'_, (&[u8], &str), &[u8]> = TableDefinition::new("floors");
+const CLEARED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cleared");
+const ORDERS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("orders");
 
 const SCHEMA_KEY: &str = "schema";
 const EPOCH_KEY: &str = "epoch";
@@ -119,6 +122,8 @@ impl Store {
             tx.open_table(QUARANTINE)?;
             tx.open_table(CONNECTIONS)?;
             tx.open_table(FLOORS)?;
+            tx.open_table(CLEARED)?;
+            tx.open_table(ORDERS)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(SCHEMA_KEY)?.map(|schema| schema.value());
             if found.is_none() {

@@ -28,6 +28,11 @@ use sealbus_envelope::{
 };
 use serde::{Deserialize, Serialize};
 
+mod clear;
+pub mod report;
+
+pub use clear::Cleared;
+
 /// What was read under each rule, joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floor {
@@ -86,6 +91,13 @@ pub enum Holder {
         /// When its certificate ends.
         until: Millis,
     },
+    /// An agent's from before an order to clear it: it counts until every key that it stands for is stale.
+    Clearing {
+        /// Whose.
+        agent: AgentToken,
+        /// The order's id.
+        order: [u8; 16],
+    },
 }
 
 impl Holder {
@@ -93,7 +105,7 @@ impl Holder {
     #[must_use]
     pub const fn agent(&self) -> &AgentToken {
         match self {
-            Self::Agent(agent) | Self::Session { agent, .. } => agent,
+            Self::Agent(agent) | Self::Session { agent, .. } | Self::Clearing { agent, .. } => agent,
         }
     }
 }
@@ -113,7 +125,16 @@ pub struct Raise {
 #[derive(Debug, Default)]
 pub struct Floors {
     agents: HashMap<AgentToken, Floor>,
-    sessions: HashMap<SessionId, (Millis, Floor)>,
+    clearing: HashMap<AgentToken, Floor>,
+    cleared: HashMap<AgentToken, Cleared>,
+    sessions: HashMap<SessionId, OfSession>,
+}
+
+#[derive(Debug)]
+struct OfSession {
+    agent: AgentToken,
+    until: Millis,
+    floor: Floor,
 }
 
 impl FromIterator<Raise> for Floors {
@@ -131,8 +152,10 @@ impl Floors {
     pub fn raise(&mut self, raise: &Raise) -> bool {
         let floor = match &raise.holder {
             Holder::Agent(agent) => self.agents.entry(agent.clone()).or_default(),
-            Holder::Session { session, until, .. } => {
-                &mut self.sessions.entry(*session).or_insert((*until, Floor::default())).1
+            Holder::Clearing { agent, .. } => self.clearing.entry(agent.clone()).or_default(),
+            Holder::Session { session, agent, until } => {
+                let new = || OfSession { agent: agent.clone(), until: *until, floor: Floor::default() };
+                &mut self.sessions.entry(*session).or_insert_with(new).floor
             }
         };
         floor.raise(&raise.rule, raise.label)
@@ -142,25 +165,26 @@ impl Floors {
     /// counted before.
     #[must_use]
     pub fn of(&self, agent: &AgentToken, session: SessionId) -> Arc<Floor> {
-        let agent = self.agents.get(agent.as_str()).cloned().unwrap_or_default();
+        let floor = self.of_agent(agent);
         Arc::new(match self.sessions.get(&session) {
-            Some((_, own)) => agent.with(own),
-            None => agent,
+            Some(own) => floor.with(&own.floor),
+            None => floor,
         })
     }
 
-    /// The floors of agents.
-    pub fn agents(&self) -> impl Iterator<Item = (&AgentToken, &Floor)> {
-        self.agents.iter()
+    /// What counts against every session of an agent.
+    #[must_use]
+    pub fn of_agent(&self, agent: &AgentToken) -> Floor {
+        let floor = self.agents.get(agent.as_str()).cloned().unwrap_or_default();
+        match self.clearing.get(agent.as_str()) {
+            Some(before) => floor.with(before),
+            None => floor,
+        }
     }
 
-    /// Forgets what was held against an agent as a whole. Whether anything was.
-    pub fn clear(&mut self, agent: &AgentToken) -> bool {
-        self.agents.remove(agent.as_str()).is_some()
-    }
-
-    /// Forgets sessions that are over.
+    /// Forgets sessions that are over, and clears that no session lives to remember.
     pub fn expire(&mut self, now: Millis) {
-        self.sessions.retain(|_, (until, _)| *until > now);
+        self.sessions.retain(|_, own| own.until > now);
+        self.cleared.retain(|_, cleared| !cleared.is_over(now));
     }
 }

@@ -15,6 +15,8 @@
 //!     signers: vec!["UALICE".into()],
 //!     accepted: true,
 //!     reason: None,
+//!     id: None,
+//!     why: Some("the finding was a false alarm".into()),
 //! });
 //! let entry = Entry { time: Millis(1_700_000_000_000), position: Position { epoch: 4, n: 12 }, body };
 //! let bytes = entry.encode()?;
@@ -231,8 +233,14 @@ pub struct Order<'a> {
     pub signers: Vec<Text<'a>>,
     /// Whether it was carried out.
     pub accepted: bool,
-    /// Why not.
+    /// Why not: the stable reason code.
     pub reason: Option<Text<'a>>,
+    /// The order's id.
+    #[serde(default)]
+    pub id: Option<Hex<16>>,
+    /// Why it was given, in the words of who signed it.
+    #[serde(default)]
+    pub why: Option<Text<'a>>,
 }
 
 /// See [`Body::Connection`].

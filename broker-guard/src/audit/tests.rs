@@ -90,6 +90,8 @@ fn order() -> Record<'static> {
             signers: Vec::new(),
             accepted: true,
             reason: None,
+            id: None,
+            why: None,
         }),
     }
 }

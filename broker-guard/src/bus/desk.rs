@@ -38,6 +38,8 @@ use crate::{
     taint::Raise,
 };
 
+mod orders;
+
 /// Verdicts that wait for the log to be on disk.
 #[derive(Debug)]
 pub struct PendingVerdicts {
@@ -433,7 +435,7 @@ impl Desk {
             denial.subject = Some(subject.verb.to_owned());
             let session = self.sessions.roster().by_token(subject.session);
             denial.session = session.filter(|s| s.agent().as_str() == subject.agent).map(LiveSession::id);
-            if refused.reason == Reason::UnknownSession
+            if matches!(refused.reason, Reason::UnknownSession | Reason::SessionEnded)
                 && let Some(agent) = &denial.agent
             {
                 let payload = encode(&notice(&denial, 1, now)).unwrap_or_default();
@@ -598,6 +600,7 @@ impl Desk {
         // Control messages always encode, so there is no error to lose here.
         let _ = self.sessions.tick(now, &mut self.effects);
         self.carry_out(now);
+        self.finish_clears(now);
         if self.audit_failed && self.audit.try_recover().is_ok() {
             self.audit_failed = false;
             self.metrics.audit_writable.set(1);

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServiceError, policies::Found};
+use super::{ServiceError, orders::Telling, policies::Found};
 use crate::{
     bus::{
         auth::Auth,
@@ -29,11 +29,12 @@ use crate::{
     clock::now,
     config::Config,
     events::{Event, Kind},
-    http::{AuditReport, SessionReport, StatusReport},
+    http::{AuditReport, SessionReport, StatusReport, ask::Ask},
     metrics::Metrics,
     quarantine::enforce::{Changed, Enforced, Enforcer, SECOND_LOOK},
     reload::ReloadError,
     sessions::InForce,
+    store::Store,
 };
 
 /// How many envelopes are checked, logged and signed together: a whole batch of proofs.
@@ -73,6 +74,9 @@ pub(super) struct Guard {
     pub(super) enforcer: Arc<Enforcer>,
     pub(super) looked: mpsc::Sender<(Changed, Enforced)>,
     pub(super) looks: mpsc::Receiver<(Changed, Enforced)>,
+    pub(super) store: Arc<Store>,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) telling: Telling,
 }
 
 impl Guard {
@@ -96,6 +100,7 @@ impl Guard {
                     self.carry_out().await;
                 }
                 Some(found) = self.offered.recv() => self.found(found).await,
+                Some(ask) = self.asks.recv() => self.asked(ask).await,
                 Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
                 Some(message) = self.control.next() => self.control_turn(message).await,
                 Some(message) = self.ingress.next() => self.ingress_turn(message).await,

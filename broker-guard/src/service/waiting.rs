@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::ServiceError;
 use crate::{
     config::Config,
-    http::{self, Pages, StatusReport},
+    http::{self, Pages, StatusReport, ask::Asking},
     metrics::Metrics,
     reload::{ReloadError, Watch},
 };
@@ -36,7 +36,9 @@ pub(super) async fn wait(
         not_ready: Some(format!("no valid policy or status: {why}")),
         ..StatusReport::default()
     };
-    let pages = Pages { report: Arc::new(ArcSwap::from_pointee(report)), metrics: Metrics::new() };
+    // Orders are taken when there is a policy again.
+    let (asking, _) = Asking::new(config.roots.clone());
+    let pages = Pages { report: Arc::new(ArcSwap::from_pointee(report)), metrics: Metrics::new(), asking };
     let (tasks, stop) = (TaskTracker::new(), shutdown.child_token());
     tasks.spawn(http::serve(listener, pages, stop.clone()));
 

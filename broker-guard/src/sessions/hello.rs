@@ -47,6 +47,9 @@ impl Sessions {
         if self.in_force.status.is_revoked(&claims.identity) {
             return Err(Refused::new(Reason::Revoked, "hello"));
         }
+        if self.floors.is_ended(credential.token(), &certificate) {
+            return Err(Refused::new(Reason::SessionEnded, "hello"));
+        }
         let principal = self
             .in_force
             .policy
@@ -88,10 +91,14 @@ impl Sessions {
         }
         for key in statement.keys {
             let key_id = key.key;
+            let outdated = self.roster.key((id, key_id)).is_none()
+                && self.floors.is_outdated(&key.rule, key.label, &self.session(id)?.certificate);
+            let opened = self.open_key(id, key, now).and_then(|()| match outdated {
+                true => self.outdate(id, key_id, now, effects),
+                false => self.tell_readers(id, key_id, effects),
+            });
             // A key that a new policy forbids must not keep the session from hearing of that policy.
-            if let Err(refused) =
-                self.open_key(id, key, now).and_then(|()| self.tell_readers(id, key_id, effects))
-            {
+            if let Err(refused) = opened {
                 let answer =
                     Readers { key: key_id, refused: Some(refused.reason), readers: vec![], more: false };
                 effects.tell(&agent, id, kind::READERS, &answer)?;

@@ -313,11 +313,21 @@ impl Sessions {
             return Ok(());
         }
         effects.raise_floor(raise);
+        self.show_floor(&agent, sessions, effects)
+    }
+
+    /// Has sessions of an agent held to its floor as it is now, and tells them.
+    pub(super) fn show_floor(
+        &mut self,
+        agent: &AgentToken,
+        sessions: Vec<SessionId>,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
         for id in sessions {
-            let floor = self.floors.of(&agent, id);
+            let floor = self.floors.of(agent, id);
             let before = self.roster.set_floor(id, Arc::clone(&floor));
             if before != Some(floor.join()) {
-                effects.tell(&agent, id, kind::FLOOR, &FloorNotice { floor: floor.join() })?;
+                effects.tell(agent, id, kind::FLOOR, &FloorNotice { floor: floor.join() })?;
             }
         }
         Ok(())

@@ -59,15 +59,20 @@ impl Store {
                 .map_err(|refused| StoreError::corrupt(self.path(), refused.to_string()))?;
             Ok(Raise { holder: self.decode(&holder)?, rule, label: self.decode(&label)? })
         });
-        raises.collect()
+        let mut floors: Floors = raises.collect::<Result<_, StoreError>>()?;
+        for (agent, cleared) in self.cleared()? {
+            floors.remember(agent, cleared);
+        }
+        Ok(floors)
     }
 
-    /// Forgets the floor of an agent, not those of its sessions.
+    /// Forgets what an order set apart of an agent's floor.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn clear_floor(&self, agent: &AgentToken) -> Result<(), StoreError> {
-        self.drop_floors(|holder| *holder == Holder::Agent(agent.clone()))
+    pub fn finish_clear(&self, agent: &AgentToken) -> Result<(), StoreError> {
+        let set_apart = |holder: &Holder| matches!(holder, Holder::Clearing { agent: of, .. } if of == agent);
+        self.drop_floors(set_apart)
     }
 
     /// Forgets the floors of sessions that are over.
@@ -125,7 +130,6 @@ mod tests {
         floors.expire(Millis(500));
         assert_eq!(floors.of(&agent, session).join(), label(2, 1), "until it is over");
         store.expire_floors(Millis(500)).unwrap();
-        store.clear_floor(&agent).unwrap();
-        assert_eq!(store.floors().unwrap().of(&agent, session).join(), Label::BOTTOM);
+        assert_eq!(store.floors().unwrap().of(&agent, session).join(), label(2, 1));
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod checks;
+mod clear;
 mod control;
 mod flow;
 mod simulation;

@@ -42,7 +42,6 @@ use sealbus_guard::{
     },
     sessions::{InForce, Sessions},
     store::Store,
-    taint::Floors,
 };
 use serde_bytes::ByteBuf;
 use tempfile::TempDir;
@@ -101,6 +100,17 @@ impl World {
 
     /// `unsealed_max`: after so many entries the log takes no more, for a seal that never comes.
     pub(crate) fn with(policy_text: &str, max_payload: u32, unsealed_max: u64) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), policy_text, max_payload, unsealed_max)
+    }
+
+    /// The guard dies and another starts on its disk. Agents must [`rejoin`](Agent::rejoin).
+    pub(crate) fn restarted(self) -> Self {
+        let Self { desk, directory, policy_text, now, .. } = self;
+        drop(desk);
+        Self { now, ..Self::open(directory, &policy_text, 1 << 20, 4_000_000) }
+    }
+
+    fn open(directory: TempDir, policy_text: &str, max_payload: u32, unsealed_max: u64) -> Self {
         let [issuer, policy_key, status_key, guard_key] =
             [1, 2, 3, 4].map(|n| SigningKey::from_seed(&[n; 32]));
         let roots = Roots {
@@ -109,7 +119,6 @@ impl World {
             policy_keys: vec![policy_key.public().clone()],
             quorum: 1,
         };
-        let directory = tempfile::tempdir().unwrap();
         let mut options = Options::new("sealbus/test/guard");
         options.reserve_bytes = 0;
         options.unsealed_max = unsealed_max;
@@ -120,6 +129,7 @@ impl World {
         let signer =
             SignWith { public: *signer.public().as_bytes(), sign: move |text: &[u8]| signer.sign_raw(text) };
         let audit = AuditLog::open(directory.path(), options, Box::new(signer)).unwrap();
+        let store = Arc::new(Store::open(&directory.path().join("guard.redb")).unwrap());
         let epoch = GuardEpoch { epoch: audit.epoch(), challenge: [7; 16] };
         let claims = claims(&roots, &guard_key, "guard", "guards", Role::Guard);
         let guard_credential = Credential::issue(&claims, &issuer).unwrap();
@@ -131,9 +141,8 @@ impl World {
             max_payload,
             in_force,
             std::collections::HashSet::new(),
-            Floors::default(),
+            store.floors().unwrap(),
         );
-        let store = Arc::new(Store::open(&directory.path().join("guard.redb")).unwrap());
         let wire = WireSubjects::default();
         let key = SigningKey::from_seed(&guard_key.to_seed());
         let desk = Desk::new(wire.clone(), key, sessions, audit, store, Metrics::new());
@@ -393,6 +402,11 @@ impl Agent {
             epoch: world.epoch,
             wire: world.wire.clone(),
         }
+    }
+
+    /// Speaks to the guard that is there now.
+    pub(crate) fn rejoin(&mut self, world: &World) {
+        self.epoch = world.epoch;
     }
 
     pub(crate) fn token(&self) -> &AgentToken {

@@ -46,7 +46,12 @@ fn what(body: &Body<'_>, tables: &Tables) -> String {
             format!("{}{subject}: {}{count}{id}", or(&d.sender), d.reason)
         }
         Body::Order(o) => {
-            format!("{} {}: {}", o.order, o.target, if o.accepted { "carried out" } else { "refused" })
+            let outcome = match &o.reason {
+                Some(reason) => format!("refused: {reason}"),
+                None => format!("carried out, signed by {}", o.signers.len()),
+            };
+            let why = o.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("{} {}: {outcome}{why}", o.order, o.target)
         }
         Body::Connection(c) => {
             let result = format!("{:?}", c.result).to_lowercase();

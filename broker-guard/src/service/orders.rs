@@ -1,0 +1,136 @@
+//! Orders that came in over HTTP: judged, logged, carried out, told.
+
+use sealbus_envelope::{
+    order::{OrderKind, SignedOrder},
+    reason::{Reason, Refused},
+    time::Millis,
+};
+
+use super::running::Guard;
+use crate::{
+    clock::now,
+    events::{Event, Kind},
+    http::ask::{Ask, NoOrder, OrderAnswer},
+};
+
+/// Of what is no order, one a second is logged and told, after a few at once. All of it is counted.
+const TOLD_AT_ONCE: u64 = 10;
+const TOLD_EVERY_MS: u64 = 1_000;
+
+/// How much of what is no order may be told: whoever can reach the page could fill the log otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    /// When the last one that was told is paid for.
+    paid: Millis,
+}
+
+impl Telling {
+    fn may_tell(&mut self, now: Millis) -> bool {
+        let paid = self.paid.max(now.minus(TOLD_AT_ONCE * TOLD_EVERY_MS)).plus(TOLD_EVERY_MS);
+        let may = paid <= now;
+        if may {
+            self.paid = paid;
+        }
+        may
+    }
+}
+
+impl Guard {
+    pub(super) async fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Floors(answer) => {
+                let sessions = self.desk.sessions();
+                // Fails only when nobody waits for the answer any more.
+                let _ = answer.send(sessions.floors().report(sessions.in_force().policy.tables()));
+            }
+            Ask::Order { order, answer } => {
+                let now = now();
+                let told = match order {
+                    Ok(order) => self.order(&order, now).await,
+                    Err(none) => self.no_order(none, now).await,
+                };
+                let _ = answer.send(told);
+            }
+        }
+    }
+
+    async fn order(&mut self, order: &SignedOrder, now: Millis) -> OrderAnswer {
+        let outcome = self.execute(order, now).await;
+        let refused = outcome.err();
+        self.metrics.order(refused.map(|refused| refused.reason));
+        let what = order.order();
+        let mut event = Event::new(Kind::Order, now).about(&what.agent);
+        let signers = order.signers().count();
+        event = match refused {
+            None => {
+                tracing::warn!(order = %what.id, kind = %what.kind, agent = %what.agent, signers, "an order is carried out");
+                event.detail(format!("{} {}, signed by {signers}: {}", what.kind, what.id, what.reason))
+            }
+            Some(refused) => {
+                tracing::warn!(order = %what.id, kind = %what.kind, agent = %what.agent, %refused, "an order is refused");
+                self.desk.record_refused_order(order, refused, now);
+                event.because(refused.reason).detail(format!("{} {} is refused", what.kind, what.id))
+            }
+        };
+        self.event(event).await;
+        self.carry_out().await;
+        match refused {
+            None => OrderAnswer::accepted(order),
+            Some(refused) => OrderAnswer::refused(Some(order), refused),
+        }
+    }
+
+    /// What nobody entitled to it has signed: whatever it says may be made up, so none of it is repeated.
+    async fn no_order(&mut self, none: NoOrder, now: Millis) -> OrderAnswer {
+        let NoOrder { refused, digest } = none;
+        self.metrics.order(Some(refused.reason));
+        if self.telling.may_tell(now) {
+            tracing::warn!(%refused, "what was sent as an order is refused");
+            self.desk.record_no_order(digest, refused, now);
+            let mut event = Event::new(Kind::Order, now).because(refused.reason);
+            event.what = Some(refused.what.to_owned());
+            self.event(event).await;
+            self.carry_out().await;
+        }
+        OrderAnswer::refused(None, refused)
+    }
+
+    /// Logged first, on disk: what an order changes is never without its entry. A guard that dies in between
+    /// has carried out nothing, and takes the order again.
+    async fn execute(&mut self, order: &SignedOrder, now: Millis) -> Result<(), Refused> {
+        order.check_time(now)?;
+        let id = order.order().id;
+        match self.store.is_carried_out(id) {
+            Ok(false) => {}
+            Ok(true) => return Err(Refused::new(Reason::OrderReplayed, "order.id")),
+            Err(error) => {
+                tracing::error!(%error, order = %id, "whether the order was carried out before is not known");
+                return Err(Refused::new(Reason::StoreUnavailable, "store"));
+            }
+        }
+        let logged = self.desk.record_order(order, now)?;
+        if let Err(error) = self.desk.sync_handle().synced(logged).await {
+            tracing::error!(%error, order = %id, "no order is carried out without the log on disk");
+            return Err(Refused::new(Reason::AuditUnavailable, "audit log"));
+        }
+        match order.order().kind {
+            OrderKind::ClearTaint => self.desk.clear_taint(order.order(), now),
+            // A kind that a newer library knows and this guard does not.
+            _ => Err(Refused::new(Reason::OrderUnknown, "order.kind")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_junk_is_told_in_part() {
+        let mut telling = Telling::default();
+        let now = Millis(1_000_000);
+        let told = (0..100).filter(|_| telling.may_tell(now)).count();
+        assert_eq!(told, 10);
+        assert!(!telling.may_tell(now.plus(999)) && telling.may_tell(now.plus(1_000)));
+    }
+}
