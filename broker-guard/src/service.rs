@@ -148,10 +148,15 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let system = link::connect(&config, &keys.system, "to the system account").await?;
     let admin = Admin::new(system.client.clone(), config.nats.account.clone());
     let needs = Needs { max_payload: MAX_ENVELOPE + ADMISSION_RESERVE };
-    fitness::check_servers(&link.client, &admin, needs).await?;
-    let policies = link::connect(&config, &keys.guard, "for policies").await?;
-    let servers = admin.servers().await.map_err(AuthError::from)?.len();
-    let shelf = Shelf::open(policies, servers).await;
+    let servers = fitness::check_servers(&link.client, &admin, needs).await?;
+    // Without streams nobody answers what is asked of them, and a question without an answer takes seconds.
+    let shelf = if servers.iter().any(|server| server.jetstream) {
+        let policies = link::connect(&config, &keys.guard, "for policies").await?;
+        Shelf::open(policies, servers.len()).await
+    } else {
+        tracing::info!("no JetStream: policies come from the guard's file only");
+        None
+    };
     let published = match &shelf {
         // What is wrong with it is told when the guard runs and looks again.
         Some(shelf) => shelf.newest(&loader).await.unwrap_or_default(),

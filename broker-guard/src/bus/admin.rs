@@ -67,6 +67,9 @@ pub struct ServerInfo {
     /// Its tags.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Whether it has persistent streams.
+    #[serde(default)]
+    pub jetstream: bool,
 }
 
 /// A client connection of the bus's account, as its server lists it.
