@@ -13,6 +13,7 @@ mod dev;
 mod doctor;
 mod events;
 mod failure;
+mod graph;
 mod guard;
 mod init;
 mod local;
@@ -87,6 +88,8 @@ enum Command {
     Why(why::Args),
     #[command(subcommand)]
     Audit(audit::Command),
+    #[command(subcommand)]
+    Graph(graph::Command),
     Doctor(doctor::Args),
     Completion(completion::Args),
 }
@@ -118,6 +121,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args, output),
         Command::Why(args) => why::run(&args, output),
         Command::Audit(command) => audit::run(&command, output),
+        Command::Graph(command) => graph::run(&command, output),
         Command::Doctor(args) => doctor::run(&args, output),
         Command::Completion(args) => completion::run(&args, output),
     }

@@ -56,23 +56,31 @@
 //! # }
 //! ```
 
+mod blast;
 mod classes;
+mod diff;
+pub mod drawing;
 mod facts;
 mod flow;
 mod grants;
 mod leaks;
 mod reach;
 mod search;
+pub mod structure;
+mod suspects;
 mod who;
 
 use sealbus_envelope::{name::Name, policy::Rule, time::Millis};
 
+pub use blast::BlastRadius;
 use classes::{Class, ClassNo, Classes, RuleNo};
+pub use diff::{Diff, End, FlowChange, ReachChange};
 pub use facts::{Facts, Holder, Standing, members, strangers};
 pub use flow::Way;
 use grants::Grants;
 pub use leaks::Leak;
 pub use reach::{Allowed, Carriage, Path, Reach, Reached, Step, UnknownHolder};
+pub use suspects::{Envelope, Exposure, Suspects};
 pub use who::{Access, Part, Permit};
 
 use crate::policy::diagnostic::nearest;

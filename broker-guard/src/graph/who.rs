@@ -162,10 +162,11 @@ impl TrustGraph<'_> {
         let ranks = u8::try_from(self.facts.tables.integrity.len()).unwrap_or(u8::MAX);
         let best = ranks.checked_sub(1)?.try_into().ok()?;
         let clearance = class.clearance;
-        self.observes(rule, class.team).then(|| LabelRange {
+        let all = LabelRange {
             low: Label { integrity: best, ..Label::BOTTOM },
             high: Label { level: clearance.level, compartments: clearance.compartments, ..Label::TOP },
-        })
+        };
+        self.observes(rule, class.team).then_some(all)
     }
 }
 
