@@ -474,6 +474,31 @@ class Status:
 # --- 7. Policy ---
 
 
+def record(data, arity):
+    check(len(data) <= 256 * 1024, "too_large")
+    r = Reader(data)
+    r.array(arity)
+    check(r.uint() == 1, "unsupported_version")
+    return r
+
+
+def read_rate(r):
+    r.array(2)
+    return r.uint(32), r.uint(32)
+
+
+def read_clearance(r):
+    level = r.uint()
+    check(level < 16, "bad_label")
+    return level, r.uint()
+
+
+def read_one_of(r, *names):
+    n = r.uint()
+    check(n < len(names), "bad_encoding")
+    return names[n]
+
+
 def read_parties(r):
     parties = []
     for _ in range(r.array(limit=256)):
@@ -486,53 +511,81 @@ def read_parties(r):
 
 class Rule:
     def __init__(self, data):
-        check(len(data) <= 256 * 1024, "too_large")
-        r = Reader(data)
-        r.array(11)
-        check(r.uint() == 1, "unsupported_version")
+        r = record(data, 13)
         self.name = r.name()
         self.pattern = subject(r.str(200), wildcards=True)
         self.deadline = r.uint(32)
         self.publishers, self.subscribers = read_parties(r), read_parties(r)
         self.low, self.high, self.default = r.label(), r.label(), r.label()
         self.max_bytes = r.uint(32)
-
-        def rate(r):
-            r.array(2)
-            return r.uint(32), r.uint(32)
-
-        self.rate = r.option(rate)
+        self.rate = r.option(read_rate)
+        self.fan_in = r.option(lambda r: r.uint(32))
+        self.observe = r.bool()
         r.end()
 
     def names(self, parties, who):
         return any(name == (who.team, who.name)[kind] for kind, name, _ in parties)
 
 
+class FlowGrant:
+    def __init__(self, data):
+        r = record(data, 10)
+        self.name, self.team = r.name(), r.name()
+        self.source = subject(r.str(200), wildcards=True)
+        self.to = subject(r.str(200), wildcards=True)
+        self.from_label, self.to_label = r.label(), r.label()
+        self.max_bytes = r.option(lambda r: r.uint(32))
+        self.rate = r.option(read_rate)
+        self.expires = r.uint()
+        r.end()
+
+
+class Team:
+    def __init__(self, r):
+        r.array(7)
+        self.name, self.clearance, self.integrity = r.name(), read_clearance(r), r.uint()
+        check(self.integrity < 8, "bad_label")
+        self.zone = r.option(Reader.name)
+        self.taint = read_one_of(r, "agent", "session")
+        self.observe = r.bool()
+
+
+class Zone:
+    def __init__(self, r):
+        r.array(8)
+        self.name, self.ceiling = r.name(), read_clearance(r)
+        self.servers = [r.str(128) for _ in range(r.array(limit=64))]
+        self.cluster = r.option(lambda r: r.str(128))
+        self.tags = [r.str(128) for _ in range(r.array(limit=64))]
+        self.tls = read_one_of(r, "any", "encrypted", "verified")
+        self.ca = r.option(lambda r: r.bin(32))
+
+
 class Tables:
     def __init__(self, data):
-        check(len(data) <= 256 * 1024, "too_large")
-        r = Reader(data)
-        r.array(10)
-        check(r.uint() == 1, "unsupported_version")
+        r = record(data, 12)
         self.bus = r.bin(32)
         self.levels = [r.name() for _ in range(r.array(limit=16))]
         self.compartments = [r.name() for _ in range(r.array(limit=64))]
         self.integrity = [r.name() for _ in range(r.array(limit=8))]
-        self.teams = {}
-        last = ""
-        for _ in range(r.array(limit=1024)):
-            r.array(4)
-            team, level = r.name(), r.uint()
-            check(level < 16, "bad_label")
-            compartments, integrity = r.uint(), r.uint()
-            check(integrity < 8, "bad_label")
-            check(last < team, "policy_invalid")
-            self.teams[team] = ((level, compartments), integrity)
-            last = team
+        self.teams = self.ascending(r, Team, 1024)
+        self.zones = self.ascending(r, Zone, 256)
         self.status_key = public_key(r.bin(32))
         self.guards = [public_key(r.bin(32)) for _ in range(r.array(limit=64))]
-        self.freshness, self.max_readers = r.uint(32), r.uint(32)
+        self.freshness, self.max_readers, self.observe = r.uint(32), r.uint(32), r.bool()
         r.end()
+
+    @staticmethod
+    def ascending(r, read, most):
+        all, last = {}, ""
+        for _ in range(r.array(limit=most)):
+            one = read(r)
+            check(last < one.name, "policy_invalid")
+            all[one.name], last = one, one.name
+        return all
+
+    def observes(self, rule, who):
+        return self.observe or rule.observe or who.team in self.teams and self.teams[who.team].observe
 
     def declares(self, label):
         return (
@@ -544,7 +597,7 @@ class Tables:
     def clearance(self, who):
         if who.team not in self.teams:
             return None
-        team = self.teams[who.team][0]
+        team = self.teams[who.team].clearance
         return min(team[0], who.clearance[0]), team[1] & who.clearance[1]
 
 
@@ -585,29 +638,71 @@ class Bundle:
     def __init__(self, data, roots):
         check(len(data) <= 64 << 20, "too_large")
         r = Reader(data)
-        r.array(3)
+        r.array(4)
         self.head = Head(r.bin(limit=4096), roots)
         tables = r.bin(limit=64 << 20)
-        leaves = [r.bin(limit=64 << 20) for _ in range(r.array(limit=20_000))]
+        rules, grants = ([r.bin(limit=64 << 20) for _ in range(r.array(limit=most))] for most in (20_000, 1_024))
         r.end()
-        check(self.head.leaves == 1 + len(leaves), "policy_invalid")
-        check(tree([tables, *leaves]) == self.head.root, "policy_invalid")
+        check(self.head.leaves == 1 + len(rules) + len(grants), "policy_invalid")
+        check(tree([tables, *rules, *grants]) == self.head.root, "policy_invalid")
         self.tables = self.head.tables(tables)
-        self.rules = [Rule(leaf) for leaf in leaves]
-        check(len({rule.name for rule in self.rules}) == len(self.rules), "policy_invalid")
+        self.rules = [Rule(leaf) for leaf in rules]
+        self.grants = [FlowGrant(leaf) for leaf in grants]
+        for records in (self.rules, self.grants):
+            check(len({record.name for record in records}) == len(records), "policy_invalid")
 
 
-def may_publish(tables, rule, who, text, label, reply):
+class Faults:
+    """Observe mode: faults that may be observed are kept and let pass; others refuse."""
+
+    OBSERVABLE = {
+        "not_publisher", "label_out_of_range", "above_integrity", "flow_grant_unknown", "flow_grant_mismatch",
+        "flow_grant_expired", "below_parents", "below_floor", "too_big_for_rule", "rate_limited", "fan_in_exceeded",
+    }  # fmt: skip
+
+    def __init__(self, observing):
+        self.observing, self.first = observing, None
+
+    def check(self, condition, code):
+        check(condition or self.observing and code in self.OBSERVABLE, code)
+        if not condition and self.first is None:
+            self.first = code
+        return condition
+
+
+def may_publish(tables, rule, who, text, label, reply, faults):
     if reply:
         check(rule.names(rule.subscribers, who), "not_subscriber")
     else:
-        check(rule.names(rule.publishers, who), "not_publisher")
+        faults.check(rule.names(rule.publishers, who), "not_publisher")
     check(who.team in tables.teams, "unknown_team")
     check(matches(rule.pattern, text), "subject_outside_rule")
     check(tables.declares(label), "label_unknown")
-    check(in_range(rule, label), "label_out_of_range")
+    faults.check(in_range(rule, label), "label_out_of_range")
     check(covers(tables.clearance(who), label), "above_clearance")
-    check(label[2] <= min(tables.teams[who.team][1], who.integrity), "above_integrity")
+    faults.check(label[2] <= min(tables.teams[who.team].integrity, who.integrity), "above_integrity")
+
+
+def flow(grants, who, envelope, time, faults):
+    """The flow grant that may be used, if there is one."""
+    usable = None
+    if envelope.flow_grant is not None:
+        grant = grants.get(envelope.flow_grant)
+        if faults.check(grant is not None, "flow_grant_unknown"):
+            fits = (
+                grant.team == who.team
+                and matches(grant.to, envelope.subject)
+                and dominates(envelope.label, grant.to_label)
+                and (grant.max_bytes is None or envelope.size <= grant.max_bytes)
+            )
+            if faults.check(fits, "flow_grant_mismatch") and faults.check(time < grant.expires, "flow_grant_expired"):
+                usable = grant
+    kept = all(
+        dominates(envelope.label, parent) or usable and dominates(usable.from_label, parent)
+        for _, parent in envelope.parents
+    )
+    faults.check(kept, "below_parents")
+    return usable
 
 
 def in_range(rule, label):
@@ -739,9 +834,12 @@ def take_grant(data, sender, reader_keys, context):
     who, me = sender.credential, context.me.credential
     asks = rule.names(rule.publishers, who) and rule.names(rule.subscribers, me)
     answers = rule.deadline and rule.names(rule.subscribers, who) and rule.names(rule.publishers, me)
-    check(asks or answers, "not_publisher")
+    faults = Faults(context.tables.observes(rule, who))
+    if not asks and not answers:
+        asks = faults.observing and rule.names(rule.subscribers, me)
+        check(asks, "not_publisher")
     check(context.tables.declares(grant.label), "label_unknown")
-    check(in_range(rule, grant.label), "label_out_of_range")
+    faults.check(in_range(rule, grant.label), "label_out_of_range")
     may_read(context.tables, rule, me, grant.label, not asks)
     check(grant.reader in reader_keys, "wrong_reader")
     check(not small_order_x25519(grant.enc[-32:]), "weak_key")
@@ -766,6 +864,7 @@ class Envelope:
         r.end()
         check(len(self.ciphertext) >= 16, "truncated")
         self.digest = H("envelope", self.header, self.ciphertext)
+        self.size = len(data)
 
         r = Reader(self.header)
         r.array(15)
@@ -939,6 +1038,7 @@ class Context:
         bundle = Bundle(bytes.fromhex(value["policy"]), self.roots)
         self.tables = bundle.tables
         self.rules = {rule.name: rule for rule in bundle.rules}
+        self.grants = {grant.name: grant for grant in bundle.grants}
         self.status = Status(bytes.fromhex(value["status"]), self.roots.bus, self.tables.status_key)
         self.me = self.member(value["me"])
         self.now, self.skew, self.prefix = value["now"], value["skew_ms"], value["prefix"]
@@ -1001,7 +1101,9 @@ def delivery(given, value):
     check(rule, "unknown_rule")
     reply = envelope.request is not None
     check(rule.deadline or not reply, "wrong_pattern")
-    may_publish(context.tables, rule, sender.credential, envelope.subject, envelope.label, reply)
+    faults = Faults(admission.observed and context.tables.observes(rule, sender.credential))
+    may_publish(context.tables, rule, sender.credential, envelope.subject, envelope.label, reply, faults)
+    flow(context.grants, sender.credential, envelope, admission.time, faults)
     may_read(context.tables, rule, context.me.credential, envelope.label, reply)
     if rule.deadline:
         box = f"{context.prefix}.box.{context.me.token}.{base32(context.me.session, 26)}"
@@ -1065,12 +1167,13 @@ def arrival(given, value):
     rule = context.rules.get(envelope.rule)
     check(rule, "unknown_rule")
     reply = envelope.request is not None
-    may_publish(context.tables, rule, session.credential, envelope.subject, envelope.label, reply)
-    if envelope.flow_grant is None:
-        for _, label in envelope.parents:
-            check(dominates(envelope.label, label), "below_parents")
+    check(rule.deadline or not reply, "wrong_pattern")
+    faults = Faults(context.tables.observes(rule, session.credential))
+    may_publish(context.tables, rule, session.credential, envelope.subject, envelope.label, reply, faults)
+    faults.check(envelope.size <= rule.max_bytes, "too_big_for_rule")
+    used = flow(context.grants, session.credential, envelope, context.now, faults)
     check(key, "unknown_key")
-    return {"digest": envelope.digest.hex()}
+    return {"digest": envelope.digest.hex(), "flow_grant": used and used.name, "observed": faults.first}
 
 
 def grant(given, value):
@@ -1139,16 +1242,40 @@ def status(given, value):
     }  # fmt: skip
 
 
-def show_policy(head, tables, rules):
+def show_policy(head, tables, rules, grants):
     return {
-        "version": head.version, "digest": head.root.hex(), "teams": list(tables.teams),
-        "rules": [rule.name for rule in rules],
+        "version": head.version,
+        "digest": head.root.hex(),
+        "observe": tables.observe,
+        "teams": [
+            {
+                "name": team.name, "clearance": list(team.clearance), "integrity": team.integrity,
+                "zone": team.zone, "taint": team.taint, "observe": team.observe,
+            }
+            for team in tables.teams.values()
+        ],
+        "zones": [
+            {
+                "name": zone.name, "ceiling": list(zone.ceiling), "servers": zone.servers, "cluster": zone.cluster,
+                "tags": zone.tags, "tls": zone.tls, "ca": zone.ca and zone.ca.hex(),
+            }
+            for zone in tables.zones.values()
+        ],
+        "rules": [{"name": rule.name, "fan_in": rule.fan_in, "observe": rule.observe} for rule in rules],
+        "grants": [
+            {
+                "name": grant.name, "team": grant.team, "from": grant.source, "to": grant.to,
+                "from_label": list(grant.from_label), "to_label": list(grant.to_label),
+                "max_bytes": grant.max_bytes, "rate": grant.rate and list(grant.rate), "expires": grant.expires,
+            }
+            for grant in grants
+        ],
     }  # fmt: skip
 
 
 def bundle(given, value):
     read = Bundle(bytes.fromhex(given["bundle"]), Roots(value["roots"]))
-    return show_policy(read.head, read.tables, read.rules)
+    return show_policy(read.head, read.tables, read.rules, read.grants)
 
 
 def excerpt(given, value):
@@ -1157,15 +1284,17 @@ def excerpt(given, value):
     def path(hashes):
         return [bytes.fromhex(text) for text in hashes]
 
+    def proven(record):
+        check(record["index"] >= 1, "policy_invalid")
+        data = bytes.fromhex(record["record"])
+        head.leaf(data, record["index"], path(record["path"]))
+        return data
+
     data = bytes.fromhex(given["tables"])
     head.leaf(data, 0, path(given["tables_path"]))
-    tables, rules = head.tables(data), []
-    for rule in given["rules"]:
-        check(rule["index"] >= 1, "policy_invalid")
-        record = bytes.fromhex(rule["record"])
-        head.leaf(record, rule["index"], path(rule["path"]))
-        rules.append(Rule(record))
-    return show_policy(head, tables, rules)
+    tables = head.tables(data)
+    rules = [Rule(proven(rule)) for rule in given["rules"]]
+    return show_policy(head, tables, rules, [FlowGrant(proven(grant)) for grant in given["grants"]])
 
 
 def statement(given, value):

@@ -1,6 +1,7 @@
 //! What all records of a bundle share: a version, a size limit, names and patterns.
 
 use crate::{
+    label::{Clearance, Compartments, Level},
     name::{MAX_NAME, Name},
     reason::{Reason, Refused},
     subject::{MAX_SUBJECT, Pattern},
@@ -26,6 +27,13 @@ pub(super) fn version(r: &mut Reader<'_>, what: &'static str) -> Result<(), Refu
 pub(super) fn read_names(r: &mut Reader<'_>, max: u8) -> Result<Vec<Name>, Refused> {
     let count = r.array_len(usize::from(max))?;
     (0..count).map(|_| Name::parse(r.str(MAX_NAME)?)).collect()
+}
+
+/// A level and compartments, as two elements.
+pub(super) fn clearance(r: &mut Reader<'_>, what: &'static str) -> Result<Clearance, Refused> {
+    let bad = Refused::new(Reason::BadLabel, what);
+    let level = u8::try_from(r.uint()?).ok().and_then(|n| Level::new(n).ok()).ok_or(bad)?;
+    Ok(Clearance { level, compartments: Compartments::from_bits(r.uint()?) })
 }
 
 pub(super) fn pattern(r: &mut Reader<'_>) -> Result<Pattern, Refused> {

@@ -5,7 +5,7 @@ use crate::{
     label::{Clearance, Compartments, Integrity, Label, Level},
     name::{MAX_NAME, Name},
     policy::{
-        record::{VERSION, read_names, reader, version},
+        record::{VERSION, clearance, read_names, reader, version},
         rule::Rule,
         zone::{MAX_ZONES, Zone},
     },
@@ -57,15 +57,14 @@ impl Team {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Refused> {
-        let bad = Refused::new(Reason::BadLabel, "tables");
         r.array(7)?;
         Ok(Self {
             name: Name::parse(r.str(MAX_NAME)?)?,
-            clearance: Clearance {
-                level: Level::new(r.small()?).map_err(|_| bad)?,
-                compartments: Compartments::from_bits(r.uint()?),
-            },
-            integrity_ceiling: Integrity::new(r.small()?).map_err(|_| bad)?,
+            clearance: clearance(r, "tables.teams")?,
+            integrity_ceiling: u8::try_from(r.uint()?)
+                .ok()
+                .and_then(|n| Integrity::new(n).ok())
+                .ok_or(Refused::new(Reason::BadLabel, "tables.teams"))?,
             zone: r.option(|r| Name::parse(r.str(MAX_NAME)?))?,
             taint: match r.uint()? {
                 0 => TaintScope::Agent,

@@ -2,8 +2,9 @@
 
 use crate::{
     hash::Hash,
-    label::{Clearance, Compartments, Level},
+    label::Clearance,
     name::{MAX_NAME, Name},
+    policy::record::clearance,
     reason::{Reason, Refused},
     wire::codec::{Reader, Writer},
 };
@@ -65,10 +66,7 @@ impl Zone {
         r.array(8)?;
         Ok(Self {
             name: Name::parse(r.str(MAX_NAME)?)?,
-            ceiling: Clearance {
-                level: Level::new(r.small()?).map_err(|_| Refused::new(Reason::BadLabel, "tables.zones"))?,
-                compartments: Compartments::from_bits(r.uint()?),
-            },
+            ceiling: clearance(r, "tables.zones")?,
             servers: read_texts(r)?,
             cluster: r.option(|r| Ok(r.str(MAX_PLACE)?.to_owned()))?,
             tags: read_texts(r)?,

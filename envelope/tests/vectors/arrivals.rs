@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::{
     Vectors,
     file::Vector,
-    scene::{Scene, at, member, refused, uint},
-    world::{NOW, World},
+    scene::{Scene, at, bin, member, refused, uint},
+    world::{NOW, PLAIN, World, label},
 };
 
 /// The envelope of `scene` as its sender's session publishes it: at [`NOW`], under a key that it opened and whose
@@ -38,6 +38,16 @@ pub(crate) fn arrival(scene: &Scene<'_>, purpose: &str) -> Vector {
 pub(crate) fn make(world: &World, vectors: &mut Vectors) {
     let scene = Scene::new(world, "arrival");
     vectors.good("arrival", arrival(&scene, "what the sender's session sent, as the broker attests it"));
+    let brief =
+        |subject| Scene::from_to(world, "brief", "collector", "brief", subject, label(1, 0b01, 0), "analyst");
+    let fits = brief("brief.x");
+    assert_eq!(fits.envelope().len(), PLAIN as usize, "PLAIN is the size of this envelope");
+    vectors.good("arrival_size_edge", arrival(&fits, "an envelope as large as the rule takes"));
+    let large = brief("brief.xx").with(|s| s.tables.observe = true);
+    vectors.good(
+        "arrival_observed_too_big_for_rule",
+        arrival(&large, "one byte more than the rule takes, on a bus that is observed"),
+    );
     let mut hostile = |name: &str, code: &str, mut vector: Vector| {
         vector.expect = refused(code);
         vectors.hostile(name, vector);
@@ -63,6 +73,18 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
     let mut other_rule = arrival(&scene, "the session opened this key for another rule");
     other_rule.context["open"][0]["rule"] = json!("drafts");
     hostile("arrival_key_of_another_rule", "key_mismatch", other_rule);
+
+    hostile(
+        "arrival_too_big_for_rule",
+        "too_big_for_rule",
+        arrival(&brief("brief.xx"), "one byte more than the rule takes"),
+    );
+    let reply = Scene::new(world, "arrival").set(at::REQUEST, bin(&[9; 32]));
+    hostile(
+        "arrival_reply_on_a_stream_rule",
+        "wrong_pattern",
+        arrival(&reply, "a publisher of a stream replies: streams are not answered"),
+    );
 
     let mut on = |name: &str, code: &str, purpose: &str, subject: String| {
         let mut vector = arrival(&scene, purpose);

@@ -10,8 +10,8 @@ use sealbus_envelope::{
     label::{Clearance, Compartments, Integrity, Label, Level},
     name::Name,
     policy::{
-        Bundle, Excerpt, ExcerptRecord, Faults, FlowGrant, Records, Rule, Tables, TaintScope, ZoneTls,
-        check_flow, check_publish,
+        Bundle, Excerpt, ExcerptRecord, Faults, FlowGrant, MessageKind, Records, Rule, Tables, TaintScope,
+        ZoneTls, check_flow, check_publish,
     },
     reader::{
         Context, Delivery, EpochFloor, Lookup, PolicyHistory, ReadingKey, ReplayWindow, accept_grant,
@@ -353,8 +353,14 @@ fn arrival(input: &Value, context: &Value) -> Result<Value, Refused> {
     let rule = knowledge.rule(header.rule).ok_or(Refused::new(Reason::UnknownRule, "header.rule"))?;
     let subject = Subject::parse(header.subject)?;
     let (tables, claims, reply) = (&knowledge.tables, session.claims(), header.request.is_some());
+    if reply && rule.kind == MessageKind::Stream {
+        return Err(Refused::new(Reason::WrongPattern, "header.request"));
+    }
     let mut faults = Faults::observing(tables.observes(&rule, claims));
     check_publish(tables, &rule, claims, &subject, header.label, reply, &mut faults)?;
+    if bytes.len() > usize::try_from(rule.max_bytes).unwrap() {
+        faults.found(Reason::TooBigForRule, "envelope")?;
+    }
     let named = header.flow_grant.and_then(|name| knowledge.flow_grant(name));
     let used = check_flow(&header, named.as_deref(), claims, bytes.len(), knowledge.now, &mut faults)?;
     key.ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;

@@ -26,6 +26,8 @@ pub(crate) const NOW: u64 = 1_800_000_000_000;
 pub(crate) const DAY: u64 = 86_400_000;
 /// When the guard admits what scenes deliver.
 pub(crate) const ADMITTED: u64 = NOW - 900;
+/// The size of a scene's envelope under the rule `brief` on the subject `brief.x`, in bytes.
+pub(crate) const PLAIN: u32 = 296;
 /// The size of a scene's plain envelope without parents that names a flow grant of eight letters, in bytes.
 pub(crate) const NAMING_EIGHT: u32 = 312;
 
@@ -249,6 +251,7 @@ impl World {
                 subscribers: vec![Party { who: Who::Team(name("analysts")), queue: Some(name("desk")) }],
                 ..rule("named", "named.>", "collectors", "analysts")
             },
+            Rule { max_bytes: PLAIN, ..rule("brief", "brief.*", "collectors", "analysts") },
             Rule { observe: true, ..rule("watched", "watch.>", "clerks", "analysts") },
         ]
     }
