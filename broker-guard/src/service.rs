@@ -53,6 +53,9 @@ use running::{Guard, Heard};
 const LOOKS: usize = 1_024;
 /// Policies and status statements that wait to come into force.
 const OFFERS: usize = 16;
+/// Notices of written policies that wait to be read, each as large as a message can be. The bucket is looked at
+/// now and then anyway.
+const NOTICES: usize = 32;
 /// The store's file in the state directory.
 const STORE_FILE: &str = "guard.redb";
 
@@ -151,7 +154,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let servers = fitness::check_servers(&link.client, &admin, needs).await?;
     // Without streams nobody answers what is asked of them, and a question without an answer takes seconds.
     let shelf = if servers.iter().any(|server| server.jetstream) {
-        let policies = link::connect(&config, &keys.guard, "for policies").await?;
+        let policies = link::connect_narrow(&config, &keys.guard, "for policies", NOTICES).await?;
         Shelf::open(policies, servers.len()).await
     } else {
         tracing::info!("no JetStream: policies come from the guard's file only");

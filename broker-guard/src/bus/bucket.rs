@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, RequestErrorKind, Subscriber, client::Request};
 use data_encoding::BASE64;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    stream::{Select, select},
+};
 use sealbus_envelope::{
     policy::MAX_BUNDLE,
     reason::Refused,
@@ -28,7 +31,8 @@ use crate::natsserver::POLICY_BUCKET as BUCKET;
 const PART: usize = 256 << 10;
 /// Room for the rest of an answer.
 const ANSWER_RESERVE: usize = 4 << 10;
-const MAX_PARTS: u64 = 1 << 16;
+/// No part but the last is smaller: a bundle of a million crumbs would keep its reader busy.
+const MIN_PART: usize = 1 << 10;
 const FORMAT: u8 = 1;
 const WHAT: &str = "published policy";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -157,7 +161,11 @@ impl Bucket {
         let mut bytes = first.to_vec();
         for part in 1..parts {
             match self.last(&format!("v.{version}.{part}")).await? {
-                Some((_, data)) if bytes.len() + data.len() <= size => bytes.extend(data),
+                Some((_, data))
+                    if bytes.len() + data.len() <= size && (data.len() >= MIN_PART || part + 1 == parts) =>
+                {
+                    bytes.extend(data);
+                }
                 _ => return not_whole,
             }
         }
@@ -173,7 +181,7 @@ impl Bucket {
     /// [`BucketError`].
     pub async fn put(&self, version: u64, bytes: &[u8], seen: u64) -> Result<(), BucketError> {
         let max = self.client.server_info().max_payload;
-        let part = PART.min((max / 4 * 3).saturating_sub(ANSWER_RESERVE)).max(1024);
+        let part = PART.min((max / 4 * 3).saturating_sub(ANSWER_RESERVE)).max(MIN_PART);
         let mut parts = bytes.chunks(part);
         let first = parts.next().unwrap_or_default();
         let count = 1 + parts.len();
@@ -194,13 +202,15 @@ impl Bucket {
         self.write("current", version.to_string().into_bytes(), None).await
     }
 
-    /// What is written from when this returns.
+    /// What is written from when this returns. Further parts of a version are left out, for their size.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`].
     pub async fn writes(&self) -> Result<Writes, BucketError> {
-        let subscribed = self.client.subscribe(format!("$KV.{BUCKET}.>")).await.map_err(unavailable)?;
-        Ok(Writes(subscribed))
+        let [current, records] = [format!("$KV.{BUCKET}.current"), format!("$KV.{BUCKET}.v.*")];
+        let current = self.client.subscribe(current).await.map_err(unavailable)?;
+        let records = self.client.subscribe(records).await.map_err(unavailable)?;
+        Ok(Writes(select(current, records)))
     }
 
     async fn last(&self, key: &str) -> Result<Option<(u64, Vec<u8>)>, BucketError> {
@@ -251,7 +261,7 @@ impl Bucket {
 
 /// What is written into the bucket, as it is written.
 #[derive(Debug)]
-pub struct Writes(Subscriber);
+pub struct Writes(Select<Subscriber, Subscriber>);
 
 impl Writes {
     /// The next write, or none when the connection is over. What no publisher of policies writes is left out.
@@ -276,9 +286,7 @@ impl Written {
         if key == "current" {
             return number(&message.payload).map(Self::Current);
         }
-        let version = key.strip_prefix("v.")?;
-        let version = version.split_once('.').map_or(version, |(version, _)| version);
-        version.parse().ok().map(Self::Version)
+        key.strip_prefix("v.")?.parse().ok().map(Self::Version)
     }
 }
 
@@ -310,7 +318,7 @@ impl<'a> Record<'a> {
         let checksum = r.bin_array()?;
         let first = r.bin(size)?;
         r.finish()?;
-        if parts == 0 || parts > MAX_PARTS {
+        if parts == 0 || parts > 1 + (size / MIN_PART) as u64 {
             return Err(too_large);
         }
         Ok(Self { size, parts, checksum, first })
@@ -357,11 +365,11 @@ mod tests {
     fn only_what_a_publisher_writes_is_heard() {
         assert_eq!(written("$KV.sealbus_policy.current", "12"), Some(Written::Current(12)));
         assert_eq!(written("$KV.sealbus_policy.v.7", "x"), Some(Written::Version(7)));
-        assert_eq!(written("$KV.sealbus_policy.v.7.31", "x"), Some(Written::Version(7)));
         for (subject, payload) in [
             ("$KV.sealbus_policy.current", "-1"),
             ("$KV.sealbus_policy.current", "99999999999999999999"),
             ("$KV.sealbus_policy.v.x", ""),
+            ("$KV.sealbus_policy.v.7.31", "x"),
             ("$KV.sealbus_policy.v", ""),
             ("$KV.sealbus_policyv.7", ""),
             ("$KV.other.current", "1"),
@@ -380,7 +388,7 @@ mod tests {
             Record { size: MAX_BUNDLE + 1, parts: 1, checksum: [1; 32], first: b"abc" },
             Record { size: 2, parts: 1, checksum: [1; 32], first: b"abc" },
             Record { size: 3, parts: 0, checksum: [1; 32], first: b"abc" },
-            Record { size: 3, parts: MAX_PARTS + 1, checksum: [1; 32], first: b"abc" },
+            Record { size: 3, parts: 2, checksum: [1; 32], first: b"abc" },
         ] {
             assert!(Record::decode(&bad.encode()).is_err());
         }

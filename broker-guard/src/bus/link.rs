@@ -55,12 +55,26 @@ impl Link {
 /// # Errors
 /// [`LinkError`] if the first attempt fails: then the configuration is more likely wrong than the network.
 pub async fn connect(config: &Config, key: &SigningKey, purpose: &'static str) -> Result<Link, LinkError> {
+    connect_narrow(config, key, purpose, SUBSCRIPTION_CAPACITY).await
+}
+
+/// The same, where only `waiting` messages of a subscription may wait to be read: what may be missed must not
+/// fill the guard's memory.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_narrow(
+    config: &Config,
+    key: &SigningKey,
+    purpose: &'static str,
+    waiting: usize,
+) -> Result<Link, LinkError> {
     let up = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&up);
     let options = ConnectOptions::with_nkey(key.to_nkey_seed(KeyKind::User).to_string())
         .name(format!("sealbus guard: {purpose}"))
         .custom_inbox_prefix(INBOX_PREFIX)
-        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .subscription_capacity(waiting)
         .require_tls(config.requires_tls())
         .ping_interval(Duration::from_secs(5))
         .reconnect_delay_callback(jittered)

@@ -126,7 +126,7 @@ fn accounts(out: &mut Conf, config: &NatsConfig) {
     if config.jetstream.is_some() {
         out.note("It makes the policy bucket, which nobody can change or delete then, and reads it.");
         publish.extend([format!("$JS.API.STREAM.CREATE.KV_{bucket}"), read.clone()]);
-        subscribe.push(format!("$KV.{bucket}.>"));
+        subscribe.extend([format!("$KV.{bucket}.current"), format!("$KV.{bucket}.v.*")]);
     }
     for guard in &bus.guards {
         out.user(guard, STANDARD, &publish, &subscribe);
