@@ -18,7 +18,9 @@ mod guard;
 mod init;
 mod local;
 mod logging;
+mod order;
 mod output;
+mod page;
 mod policy;
 mod publish;
 mod registry;
@@ -27,6 +29,7 @@ mod request;
 mod session;
 mod status;
 mod subscribe;
+mod taint;
 mod when;
 mod why;
 
@@ -85,6 +88,10 @@ enum Command {
     Reply(reply::Args),
     Events(events::Args),
     Status(status::Args),
+    #[command(subcommand)]
+    Taint(taint::Command),
+    #[command(subcommand)]
+    Order(order::Command),
     Why(why::Args),
     #[command(subcommand)]
     Audit(audit::Command),
@@ -119,6 +126,8 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Reply(args) => reply::run(&args, output),
         Command::Events(args) => events::run(&args, output),
         Command::Status(args) => status::run(&args, output),
+        Command::Taint(command) => taint::run(&command, output),
+        Command::Order(command) => order::run(&command, output),
         Command::Why(args) => why::run(&args, output),
         Command::Audit(command) => audit::run(&command, output),
         Command::Graph(command) => graph::run(&command, output),

@@ -57,7 +57,7 @@ const OFFERS: usize = 16;
 /// now and then anyway.
 const NOTICES: usize = 32;
 /// The store's file in the state directory.
-const STORE_FILE: &str = "guard.redb";
+pub(crate) const STORE_FILE: &str = "guard.redb";
 
 /// Why a guard did not start, or stopped.
 #[derive(Debug, thiserror::Error)]

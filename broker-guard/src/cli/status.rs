@@ -1,10 +1,6 @@
 //! `sealbus status`: what the guard says of itself, over HTTP.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::net::SocketAddr;
 
 use sealbus_envelope::time::Millis;
 
@@ -12,9 +8,10 @@ use super::{
     busdir::BusArg,
     failure::{Exit, Failure},
     output::{BAD, GOOD, Output, STRONG, paint, table},
+    page::{self, AddressArg},
     when::{relative, rfc3339},
 };
-use crate::{clock::now, config::Config, http::StatusReport};
+use crate::{clock::now, http::StatusReport};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,26 +21,18 @@ Examples:
 
 Exit code 1 if the guard does not answer or admits nothing.";
 
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: u64 = 32 << 20;
-
 /// Show how the guard is: connections, policy, audit log
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     bus: BusArg,
-    /// Where the guard serves its status, instead of what the configuration says
-    #[arg(long, value_name = "IP:PORT")]
-    address: Option<SocketAddr>,
+    #[command(flatten)]
+    address: AddressArg,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let address = match args.address {
-        Some(address) => address,
-        None => Config::load(&args.bus.config)?.http_listen,
-    };
+    let address = args.address.read(&args.bus.config)?;
     let report = ask(address)?;
     if output.is_json() {
         output.object(&report)?;
@@ -55,30 +44,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// Asks the guard at `address`.
 pub(crate) fn ask(address: SocketAddr) -> Result<StatusReport, Failure> {
-    let silent = |source: std::io::Error| {
-        let message = format!("no guard answers at http://{address}/statusz");
-        let remedy = "start it with `sealbus guard`, or name where it serves its status with `--address`";
-        Failure::because(Exit::Failure, "guard_unreachable", message, remedy, source)
-    };
-    let answer = get(address, "/statusz").map_err(silent)?;
-    serde_json::from_slice(&answer).map_err(|error| silent(error.into()))
-}
-
-/// The body of the answer to one GET. HTTP/1.0, so that it is not chunked and ends with the connection.
-fn get(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    let strange = || std::io::Error::other("the answer is not the guard's");
-    let split = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").ok_or_else(strange)?;
-    let (head, body) = answer.split_at(split);
-    if !(head.starts_with(b"HTTP/1.0 200") || head.starts_with(b"HTTP/1.1 200")) {
-        return Err(strange());
-    }
-    Ok(body.get(4..).unwrap_or_default().to_vec())
+    page::get(address, "/statusz")?.read(address, "/statusz")
 }
 
 fn text(report: &StatusReport, now: Millis) -> String {
