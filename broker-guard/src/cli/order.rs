@@ -125,12 +125,8 @@ fn read(path: &Path, roots: &Roots) -> Result<Draft, Failure> {
     let bytes = std::fs::read(path).map_err(|source| Failure::io("read", path, source))?;
     Draft::decode(&bytes, roots).map_err(|refused| {
         let reason = refused.reason;
-        let message = format!(
-            "`{}` is refused: {}: {} [{reason}]",
-            path.display(),
-            refused.what,
-            reason.meaning()
-        );
+        let message =
+            format!("`{}` is refused: {}: {} [{reason}]", path.display(), refused.what, reason.meaning());
         let remedy = "get it again from who made it; sign nothing that does not verify";
         Failure::told(Exit::Unverified, "order_unverified", message, remedy)
     })
