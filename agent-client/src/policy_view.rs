@@ -108,7 +108,18 @@ impl View {
         (label, least): (Option<Label>, Label),
         ask: bool,
     ) -> Result<(Arc<Rule>, Label)> {
-        let not_allowed = |refused| Error::refused(ErrorKind::NotAllowed, refused);
+        let not_allowed = |refused: Refused| match refused.reason {
+            Reason::LabelOutOfRange | Reason::AboveClearance if label.is_none() && least != Label::BOTTOM => {
+                let detail = format!(
+                    "{}: what the message derives from and what this agent was given to read is {}, and without a \
+                     label or flow grant of its own the message is labelled at least that",
+                    refused.reason.meaning(),
+                    self.tables.show(least),
+                );
+                Error::with_reason(ErrorKind::NotAllowed, refused.reason, detail)
+            }
+            _ => Error::refused(ErrorKind::NotAllowed, refused),
+        };
         let check = |rule: &Rule| {
             let label = label.unwrap_or_else(|| rule.default_label.join(least));
             let mut faults = Faults::observing(self.tables.observes(rule, claims));
