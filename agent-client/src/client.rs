@@ -9,6 +9,7 @@ use sealbus_envelope::{
     identity::SessionId,
     label::{Compartments, Integrity, Label, Level},
     name::Name,
+    policy::Records,
     reason::Reason,
 };
 use tokio::sync::oneshot;
@@ -120,6 +121,13 @@ impl Client {
     #[must_use]
     pub fn policy_version(&self) -> Option<u64> {
         sync::get(&self.shared.view).map(|view| view.head.version)
+    }
+
+    /// What the signed policy says of this agent: the tables, the rules that it has a part in and the flow grants
+    /// of use under them, each proven to be under the quorum's signatures. None before the guard's welcome.
+    #[must_use]
+    pub fn records(&self) -> Option<Records> {
+        sync::get(&self.shared.view).map(|view| view.records())
     }
 
     /// The taint floor: the join of the labels of all that this agent was given to read. A message without a label

@@ -87,6 +87,15 @@ impl View {
         self.rules.iter().find(|rule| rule.name.as_str() == name)
     }
 
+    /// All of it that concerns us.
+    pub(crate) fn records(&self) -> Records {
+        Records {
+            tables: self.tables.clone(),
+            rules: self.rules.iter().map(|rule| Rule::clone(rule)).collect(),
+            grants: self.grants.iter().map(|grant| FlowGrant::clone(grant)).collect(),
+        }
+    }
+
     /// The flow grant with this name, if it concerns us.
     pub(crate) fn flow_grant(&self, name: &str) -> Option<&Arc<FlowGrant>> {
         self.grants.iter().find(|grant| grant.name.as_str() == name)

@@ -31,6 +31,7 @@ mod status;
 mod subscribe;
 mod taint;
 mod when;
+mod whoami;
 mod why;
 
 use std::process::ExitCode;
@@ -87,6 +88,7 @@ enum Command {
     Request(request::Args),
     Reply(reply::Args),
     Events(events::Args),
+    Whoami(whoami::Args),
     Status(status::Args),
     #[command(subcommand)]
     Taint(taint::Command),
@@ -125,6 +127,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Request(args) => request::run(&args, output),
         Command::Reply(args) => reply::run(&args, output),
         Command::Events(args) => events::run(&args, output),
+        Command::Whoami(args) => whoami::run(&args, output),
         Command::Status(args) => status::run(&args, output),
         Command::Taint(command) => taint::run(&command, output),
         Command::Order(command) => order::run(&command, output),

@@ -118,6 +118,12 @@ fn a_bus_is_used_watched_and_stopped() {
     ]);
     assert_eq!(text(&asked.stdout).trim(), "3", "{}", text(&asked.stderr));
 
+    // Who they are, by what the quorum signed, and what they were given to read.
+    let who = says(&place, &["whoami", "--creds", alice, "--json"]);
+    assert_eq!((&who["team"], &who["floor"]), (&"analyst".into(), &"public/-/untrusted".into()), "{who}");
+    let hello = who["rules"].as_array().unwrap().iter().find(|rule| rule["name"] == "hello").unwrap();
+    assert_eq!(hello["may"], serde_json::json!(["publish", "subscribe"]));
+
     // What the policy does not grant.
     for (args, code, said) in [
         (&["pub", "report.final", "x", "--creds", bob][..], 3, "not_publisher"),
