@@ -11,10 +11,15 @@ use crate::{
     keys::Grant,
     name::Name,
     order::Draft,
-    policy::{BundleHead, Rule, Tables},
+    policy::{Bundle, BundleHead, FlowGrant, HeadFields, Leaves, Rule, Tables},
     proof::{admission::Admission, batch::BatchProof},
+    reason::Refused,
     subject::{Pattern, Subject, WireSubjects},
-    wire::Decoded,
+    time::Millis,
+    wire::{
+        Decoded,
+        codec::{Reader, Writer},
+    },
 };
 
 /// Takes any bytes; panics if something is wrong.
@@ -114,7 +119,7 @@ pub fn status(bytes: &[u8]) {
     }
     // The body under a good signature: what a broken signer could say.
     let signing = SigningKey::from_seed(&[1; 32]);
-    let mut w = crate::wire::codec::Writer::default();
+    let mut w = Writer::default();
     w.array(2).bin(bytes).bin(&signing.sign(crate::identity::Purpose::Status, bytes));
     let signed = w.into_bytes();
     if let Ok(read) = Status::verify(&signed, bus_of(bytes, 4), &key) {
@@ -122,7 +127,7 @@ pub fn status(bytes: &[u8]) {
     }
 }
 
-/// A policy's head, tables and rules, and the subjects in them.
+/// A policy's head, tables, rules and flow grants, all of them under a good signature, and the subjects in them.
 pub fn bundle(bytes: &[u8]) {
     let Ok(name) = Name::parse("fuzz") else { return };
     let roots = Roots { name, issuer: issuer(), policy_keys: vec![issuer()], quorum: 1 };
@@ -135,6 +140,10 @@ pub fn bundle(bytes: &[u8]) {
     if let Ok(tables) = Tables::decode(bytes) {
         same("tables", &tables.encode(), bytes);
     }
+    if let Ok(grant) = FlowGrant::decode(bytes) {
+        same("flow grant", &grant.encode(), bytes);
+    }
+    let _ = signed_records(bytes, &roots);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let wire = WireSubjects::default();
     if let (Ok(subject), Ok(pattern)) = (Subject::parse(text), Pattern::parse(text)) {
@@ -150,12 +159,55 @@ pub fn bundle(bytes: &[u8]) {
     let _ = SigningKey::from_nkey_seed(text, crate::identity::KeyKind::User);
 }
 
+/// `[tables, [rule, …], [flow grant, …]]`, whatever they are, under a good signature: what a quorum could be brought to
+/// sign. If it is a policy, each part of it is provable alone.
+fn signed_records(bytes: &[u8], roots: &Roots) -> Result<(), Refused> {
+    let mut r = Reader::new(bytes, "records");
+    r.array(3)?;
+    let tables = r.bin(bytes.len())?.to_vec();
+    let mut list = || -> Result<Vec<Vec<u8>>, Refused> {
+        let count = r.array_len(bytes.len())?;
+        (0..count).map(|_| Ok(r.bin(bytes.len())?.to_vec())).collect()
+    };
+    let leaves = Leaves { tables, rules: list()?, grants: list()? };
+    r.finish()?;
+    let signing = SigningKey::from_seed(&[1; 32]);
+    let head = HeadFields {
+        bus: roots.bus(),
+        version: 1,
+        root: leaves.tree().root(),
+        leaves: u32::try_from(leaves.count()).unwrap_or(u32::MAX),
+        issued: Millis(1),
+    };
+    let signature = signing.sign(crate::identity::Purpose::Bundle, &head.encode());
+    let mut w = Writer::default();
+    w.array(4)
+        .bin(&BundleHead::assemble(&head, &[(signing.public().clone(), signature)]))
+        .bin(&leaves.tables);
+    for list in [&leaves.rules, &leaves.grants] {
+        w.array(list.len());
+        for leaf in list {
+            w.bin(leaf);
+        }
+    }
+    let whole = w.into_bytes();
+    let bundle = Bundle::verify(&whole, roots)?;
+    same("bundle", &bundle.encode(), &whole);
+    assert!(bundle.records().leaves() == leaves, "records are written as other leaves");
+    let Ok((_, part)) = bundle.excerpt(|_| true).verify(roots) else {
+        panic!("a part of a bundle is provable")
+    };
+    assert!(part.tables == *bundle.tables() && part.rules == bundle.rules(), "a part is not what it was");
+    assert!(part.grants.iter().all(|grant| bundle.grants().contains(grant)), "a flow grant that is none");
+    Ok(())
+}
+
 /// An order as it comes, and as what a quorum signed.
 pub fn order(bytes: &[u8]) {
     let Ok(name) = Name::parse("fuzz") else { return };
     let roots = Roots { name, issuer: issuer(), policy_keys: vec![issuer()], quorum: 1 };
     let signing = SigningKey::from_seed(&[1; 32]);
-    let mut w = crate::wire::codec::Writer::default();
+    let mut w = Writer::default();
     let signature = signing.sign(crate::identity::Purpose::Order, bytes);
     w.array(2).bin(bytes).array(1).array(2).bin(signing.public().as_bytes()).bin(&signature);
     for bytes in [bytes, &w.into_bytes()] {
@@ -175,7 +227,7 @@ pub fn control_message(bytes: &[u8]) {
         }
     }
     let Some((which, bytes)) = bytes.split_first() else { return };
-    match which % 8 {
+    match which % 9 {
         0 => one::<AuthToken>(bytes),
         1 => one::<Hello>(bytes),
         2 => one::<Subscribe>(bytes),
@@ -183,6 +235,7 @@ pub fn control_message(bytes: &[u8]) {
         4 => one::<Granted>(bytes),
         5 => one::<Welcome>(bytes),
         6 => one::<control::DeniedNotice>(bytes),
-        _ => one::<Open>(bytes),
+        7 => one::<Open>(bytes),
+        _ => one::<control::FloorNotice>(bytes),
     }
 }

@@ -12,14 +12,15 @@ use std::{
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use sealbus_envelope::{
-    control::{self, Granted, Welcome},
+    control::{self, FloorNotice, Granted, Welcome},
     fuzzing::TARGETS,
-    identity::{Roots, SigningKey},
+    identity::{BusId, Roots, SigningKey},
     label::Label,
     name::{AgentToken, Name},
     order::{Draft, Order, OrderId, OrderKind},
-    policy::{Bundle, Excerpt},
+    policy::{Bundle, Excerpt, ExcerptRecord},
     time::Millis,
+    wire::codec::{Reader, Writer},
 };
 use serde_bytes::ByteBuf;
 use serde_json::Value;
@@ -95,30 +96,41 @@ fn seeds_of(vector: &Value) -> Vec<(&'static str, Vec<u8>)> {
             let path = |value: &Value| {
                 value.as_array().unwrap().iter().map(|hash| unhex(hash).try_into().unwrap()).collect()
             };
-            let excerpt = Excerpt {
+            let records = |value: &Value| -> Vec<ExcerptRecord> {
+                let record = |record: &Value| ExcerptRecord {
+                    index: record["index"].as_u64().unwrap().try_into().unwrap(),
+                    record: unhex(&record["record"]),
+                    path: path(&record["path"]),
+                };
+                value.as_array().unwrap().iter().map(record).collect()
+            };
+            let mut excerpt = Excerpt {
                 head: unhex(&input["head"]),
                 tables: unhex(&input["tables"]),
                 tables_path: path(&input["tables_path"]),
-                rules: vec![],
-                grants: vec![],
+                rules: records(&input["rules"]),
+                grants: records(&input["grants"]),
             };
-            let mut seeds: Vec<_> = input["rules"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|rule| ("bundle", unhex(&rule["record"])))
-                .collect();
-            seeds.extend([("bundle", excerpt.head.clone()), ("bundle", excerpt.tables.clone())]);
+            let mut seeds = vec![("bundle", excerpt.head.clone()), ("bundle", excerpt.tables.clone())];
+            let shown = excerpt.rules.iter().chain(&excerpt.grants);
+            seeds.extend(shown.map(|record| ("bundle", record.record.clone())));
+            // One of each, so that a fuzzer need not carry all of them.
+            (excerpt.rules.truncate(1), excerpt.grants.truncate(1));
+            let floor = FloorNotice { floor: Label::TOP };
             let welcome = Welcome {
                 policy: excerpt,
                 status: ByteBuf::from([1; 9]),
                 guards: vec![],
                 max_payload: 1 << 20,
-                floor: Label::BOTTOM,
+                floor: floor.floor,
             };
             seeds.push(("control", [vec![5], control::encode(&welcome).unwrap()].concat()));
+            seeds.push(("control", [vec![8], control::encode(&floor).unwrap()].concat()));
             seeds
         }
+        "bundle" => records_on_the_targets_bus(&unhex(&input["bundle"]))
+            .map(|records| vec![("bundle", records)])
+            .unwrap_or_default(),
         "auth_token" => {
             let raw = BASE64URL_NOPAD.decode(input["auth_token"].as_str().unwrap().as_bytes());
             raw.map(|raw| vec![("control", [vec![0], raw].concat())]).unwrap_or_default()
@@ -149,6 +161,28 @@ fn orders() -> Vec<(&'static str, Vec<u8>)> {
     let body = unsigned[3..unsigned.len() - 1].to_vec();
     draft.sign(&signer, &roots).unwrap();
     vec![("body", body), ("unsigned", unsigned), ("signed", draft.encode())]
+}
+
+/// `[tables, [rule, …], [flow grant, …]]` of a bundle, with tables for the bus of the target, which signs them itself.
+fn records_on_the_targets_bus(bundle: &[u8]) -> Option<Vec<u8>> {
+    let mut r = Reader::new(bundle, "bundle");
+    r.array(4).ok()?;
+    let _head = r.bin(bundle.len()).ok()?;
+    let mut tables = r.bin(bundle.len()).ok()?.to_vec();
+    let issuer = SigningKey::from_seed(&[1; 32]);
+    let bus = BusId::new(issuer.public(), &Name::parse("fuzz").unwrap());
+    // Behind the array's head, the version, and the head of the bytes.
+    tables.get_mut(4..36)?.copy_from_slice(bus.as_bytes());
+    let mut w = Writer::default();
+    w.array(3).bin(&tables);
+    for _ in 0..2 {
+        let count = r.array_len(bundle.len()).ok()?;
+        w.array(count);
+        for _ in 0..count {
+            w.bin(r.bin(bundle.len()).ok()?);
+        }
+    }
+    Some(w.into_bytes())
 }
 
 /// By target and file name; equal bytes once.
