@@ -1,5 +1,20 @@
 //! Policy as signed records, each provable alone, checked by guard and clients alike.
 //!
+//! A [`Bundle`] is [`Tables`] (names, teams, zones, keys), [`Rule`]s and [`FlowGrant`]s under one Merkle root that a
+//! quorum of policy keys signed. A client gets the part that concerns it, an [`Excerpt`], and checks it for itself.
+//! Three questions are asked of a policy, here and nowhere else for clients; the guard's hot path answers them
+//! from compiled tables and is tested against these:
+//!
+//! - **Access**: who may send what to whom. [`check_publish`] for the sender of an envelope, [`check_read`] for who
+//!   is to read it. Rules only allow; what no rule allows does not pass.
+//! - **Flow**: whether an envelope's label keeps to what it derives from. [`check_flow`] holds the label to the
+//!   parents that the envelope names, but for what a [`FlowGrant`] lifts. What a sender was *given to read*, its taint
+//!   floor, only a guard knows and holds it to.
+//! - **Observe mode**: whether faults of senders are recorded and let pass, to try a policy before it is enforced.
+//!   [`Tables::observes`] says where, [`Reason::is_observable`](crate::reason::Reason::is_observable) which, and
+//!   [`Faults`] carries both through the checks. It is the quorum that lets observe, never a guard; and no reader is
+//!   given anything for it, so [`check_read`] takes no [`Faults`].
+//!
 //! ```
 //! use sealbus_envelope::identity::{Roots, SigningKey};
 //! use sealbus_envelope::policy::{Bundle, Records, Tables};

@@ -115,7 +115,8 @@ fn seeds_of(vector: &Value) -> Vec<(&'static str, Vec<u8>)> {
             let shown = excerpt.rules.iter().chain(&excerpt.grants);
             seeds.extend(shown.map(|record| ("bundle", record.record.clone())));
             // One of each, so that a fuzzer need not carry all of them.
-            (excerpt.rules.truncate(1), excerpt.grants.truncate(1));
+            excerpt.rules.truncate(1);
+            excerpt.grants.truncate(1);
             let floor = FloorNotice { floor: Label::TOP };
             let welcome = Welcome {
                 policy: excerpt,

@@ -22,7 +22,7 @@ const ARITY: usize = 12;
 /// How long what an agent was given to read counts against what it writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum TaintScope {
-    /// Until an order clears it.
+    /// In all its sessions, until an order clears it.
     #[default]
     Agent,
     /// Until its session ends: trusts the harness to start agents with an empty memory.
@@ -42,7 +42,7 @@ pub struct Team {
     pub zone: Option<Name>,
     /// How long what a member reads counts against what it writes.
     pub taint: TaintScope,
-    /// Faults of members are recorded and let pass, as far as [`Reason::is_observable`].
+    /// Faults of members are recorded and let pass, as far as [`Reason::is_observable`], under every rule.
     pub observe: bool,
 }
 
@@ -116,7 +116,8 @@ impl Tables {
         self.zones.iter().find(|zone| zone.name.as_str() == name)
     }
 
-    /// Whether faults of the holder of these claims under `rule` are recorded and let pass.
+    /// Whether faults of the holder of these claims, who sends under `rule`, are recorded and let pass: the bus, the
+    /// rule or the team of the sender is observed.
     #[must_use]
     pub fn observes(&self, rule: &Rule, claims: &Claims) -> bool {
         self.observe || rule.observe || self.team(claims.team.as_str()).is_some_and(|team| team.observe)

@@ -1,4 +1,6 @@
 //! Zones: places that agents run in, told apart by the servers they connect to.
+//!
+//! Guards hold connections to them. Readers do not: an envelope does not say where its sender was.
 
 use crate::{
     hash::Hash,
@@ -33,13 +35,14 @@ pub enum ZoneTls {
 pub struct Zone {
     /// Unique in the policy.
     pub name: Name,
-    /// The highest clearance that may run there.
+    /// The highest clearance that may run there: who is cleared for more, for a higher level or another compartment,
+    /// may not connect.
     pub ceiling: Clearance,
     /// The NATS servers (by `server_name`) its agents connect to; empty means any.
     pub servers: Vec<String>,
     /// The NATS cluster they connect to; none means any.
     pub cluster: Option<String>,
-    /// Tags that the server must carry, all of them.
+    /// Tags that the server must carry, all of them, in any case of their letters.
     pub tags: Vec<String>,
     /// What it demands of TLS.
     pub tls: ZoneTls,
