@@ -156,6 +156,24 @@ fn a_bus_is_used_watched_and_stopped() {
     assert_eq!(doctor.status.code(), Some(0), "{}", text(&doctor.stdout));
     assert!(text(&doctor.stdout).contains("✓ read everybody's boxes"));
 
+    // What was given to read, and orders that clear it.
+    let floors = |agent: &str| {
+        let floors = says(&place, &["taint", "show", agent, "-c", "bus", "--json"]);
+        (floors["floors"].as_array().unwrap().len(), floors["from"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(floors("alice"), (1, "guard".to_owned()));
+    let clear = ["taint", "clear", "alice", "--reason", "started again", "-c", "bus", "--json"];
+    assert_eq!(says(&place, &clear)["accepted"], true);
+    while floors("alice").0 > 0 {}
+    says(&place, &[&clear[..], &["--out", "clear.order"]].concat());
+    let submit = ["order", "submit", "clear.order", "-c", "bus"];
+    assert_eq!(place.run(&submit).status.code(), Some(0));
+    let again = place.run(&submit);
+    assert_eq!(again.status.code(), Some(3));
+    assert!(text(&again.stderr).contains("order_replayed"), "{}", text(&again.stderr));
+    let orders = place.run(&["audit", "search", "--kind", "order", "-c", "bus", "--json"]);
+    assert_eq!(text(&orders.stdout).matches("\"accepted\":true").count(), 2, "{}", text(&orders.stdout));
+
     // Revoked while watched.
     let oncall = "bus/agents/oncall.creds";
     let mut watch =
@@ -171,6 +189,7 @@ fn a_bus_is_used_watched_and_stopped() {
     let alone = place.run(&["pub", "hello.world", "x", "--creds", alice]);
     assert_eq!(alone.status.code(), Some(1), "{}", text(&alone.stderr));
     assert_eq!(place.run(&["status", "-c", "bus"]).status.code(), Some(1));
+    assert_eq!(floors("alice"), (0, "store".to_owned()));
     assert_eq!(place.run(&["guard", "-c", "bus"]).status.code(), Some(1));
 }
 

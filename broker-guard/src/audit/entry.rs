@@ -231,7 +231,8 @@ pub struct Order<'a> {
     pub target: Text<'a>,
     /// The public keys whose signatures were accepted.
     pub signers: Vec<Text<'a>>,
-    /// Whether it was carried out.
+    /// Whether it is carried out. The entry is on disk first: a guard that died before it acted takes the order
+    /// again, and the log has it twice.
     pub accepted: bool,
     /// Why not: the stable reason code.
     pub reason: Option<Text<'a>>,
@@ -365,7 +366,8 @@ impl Body<'_> {
     }
 
     /// Whether this may be written from the reserve when the disk is full: what people need to do to bring
-    /// the bus back, and what takes an agent off it. Admissions may not, so a full disk stops traffic.
+    /// the bus back, and what takes an agent off it. Admissions may not, so a full disk stops traffic; nor may
+    /// refused orders, which anybody can send.
     #[must_use]
     pub const fn may_use_reserve(&self) -> bool {
         matches!(
@@ -373,7 +375,7 @@ impl Body<'_> {
             Self::Start(_)
                 | Self::Stop
                 | Self::Gap(_)
-                | Self::Order(_)
+                | Self::Order(Order { accepted: true, .. })
                 | Self::PolicyChange(_)
                 | Self::Quarantine(_)
         )

@@ -13,11 +13,12 @@ use crate::{
     http::ask::{Ask, NoOrder, OrderAnswer},
 };
 
-/// Of what is no order, one a second is logged and told, after a few at once. All of it is counted.
+/// Of what is refused, one a second is logged and told, after a few at once. All of it is counted.
 const TOLD_AT_ONCE: u64 = 10;
 const TOLD_EVERY_MS: u64 = 1_000;
 
-/// How much of what is no order may be told: whoever can reach the page could fill the log otherwise.
+/// How much of what is refused may be told: who can reach the page could fill the log otherwise, with junk or
+/// with one order that was good once.
 #[derive(Debug, Default)]
 pub(super) struct Telling {
     /// When the last one that was told is paid for.
@@ -55,29 +56,24 @@ impl Guard {
     }
 
     async fn order(&mut self, order: &SignedOrder, now: Millis) -> OrderAnswer {
-        let outcome = self.execute(order, now).await;
-        let refused = outcome.err();
-        self.metrics.order(refused.map(|refused| refused.reason));
         let what = order.order();
-        let mut event = Event::new(Kind::Order, now).about(&what.agent);
-        let signers = order.signers().count();
-        event = match refused {
-            None => {
-                tracing::warn!(order = %what.id, kind = %what.kind, agent = %what.agent, signers, "an order is carried out");
-                event.detail(format!("{} {}, signed by {signers}: {}", what.kind, what.id, what.reason))
-            }
-            Some(refused) => {
-                tracing::warn!(order = %what.id, kind = %what.kind, agent = %what.agent, %refused, "an order is refused");
-                self.desk.record_refused_order(order, refused, now);
-                event.because(refused.reason).detail(format!("{} {} is refused", what.kind, what.id))
-            }
+        let Err(refused) = self.execute(order, now).await else {
+            let signers = order.signers().count();
+            tracing::warn!(order = %what.id, kind = %what.kind, agent = %what.agent, signers, "an order is carried out");
+            self.metrics.order(None);
+            let detail = format!("{} {}, signed by {signers}: {}", what.kind, what.id, what.reason);
+            self.event(Event::new(Kind::Order, now).about(&what.agent).detail(detail)).await;
+            self.carry_out().await;
+            return OrderAnswer::accepted(order);
         };
-        self.event(event).await;
-        self.carry_out().await;
-        match refused {
-            None => OrderAnswer::accepted(order),
-            Some(refused) => OrderAnswer::refused(Some(order), refused),
+        self.metrics.order(Some(refused.reason));
+        if self.telling.may_tell(now) {
+            self.desk.record_refused_order(order, refused, now);
+            let detail = format!("{} {} is refused", what.kind, what.id);
+            let event = Event::new(Kind::Order, now).about(&what.agent).detail(detail);
+            self.order_refused(event, refused).await;
         }
+        OrderAnswer::refused(Some(order), refused)
     }
 
     /// What nobody entitled to it has signed: whatever it says may be made up, so none of it is repeated.
@@ -85,14 +81,18 @@ impl Guard {
         let NoOrder { refused, digest } = none;
         self.metrics.order(Some(refused.reason));
         if self.telling.may_tell(now) {
-            tracing::warn!(%refused, "what was sent as an order is refused");
             self.desk.record_no_order(digest, refused, now);
-            let mut event = Event::new(Kind::Order, now).because(refused.reason);
-            event.what = Some(refused.what.to_owned());
-            self.event(event).await;
-            self.carry_out().await;
+            self.order_refused(Event::new(Kind::Order, now), refused).await;
         }
         OrderAnswer::refused(None, refused)
+    }
+
+    async fn order_refused(&mut self, event: Event, refused: Refused) {
+        tracing::warn!(%refused, agent = event.agent, "an order is refused");
+        let mut event = event.because(refused.reason);
+        event.what = Some(refused.what.to_owned());
+        self.event(event).await;
+        self.carry_out().await;
     }
 
     /// Logged first, on disk: what an order changes is never without its entry. A guard that dies in between
