@@ -422,7 +422,7 @@ urls = [{urls}]
 # tls_ca = "ca.pem"                 # authority of the servers' certificates, if it is your own
 
 [guard]
-http_listen = {http}      # /healthz, /statusz, /metrics; no login, so keep it local
+http_listen = {http}      # /healthz, /statusz, /metrics, /floors, /orders; no login, so keep it local
 # policy = "policy.bundle"          # signed policy; the guard takes up a new one by itself
 # status = "status.bin"             # signed status statement; likewise
 # state_dir = "guard/state"

@@ -2,10 +2,12 @@
 
 use sealbus_envelope::{
     control::{self, FloorNotice, Rekey, Welcome, kind, verb},
+    identity::SigningKey,
     label::Label,
-    order::{Order, OrderId, OrderKind},
+    order::{Draft, Order, OrderId, OrderKind, SignedOrder},
     reason::Reason,
 };
+use sealbus_guard::audit::entry::Body;
 
 use super::world::{Agent, Sending, World, label, rng};
 
@@ -82,6 +84,26 @@ fn an_order_is_carried_out_once() {
     assert_eq!(world.desk.clear_taint(&order, world.now).unwrap_err().reason, Reason::OrderReplayed);
     assert!(world.pass(5_000).disconnected.is_empty());
     assert_eq!(floor(&world, &again), label(1, 0, 0));
+}
+
+#[test]
+fn an_order_that_was_only_logged_is_taken_again() {
+    let mut world = World::new();
+    let (_, reader, _) = tainted(&mut world);
+    let mut draft = Draft::new(order(&world, &reader), &world.roots).unwrap();
+    draft.sign(&SigningKey::from_seed(&[2; 32]), &world.roots).unwrap();
+    let signed = SignedOrder::verify(&draft.encode(), &world.roots).unwrap();
+    world.desk.record_order(&signed, world.now).unwrap();
+    let mut world = world.restarted();
+    world.pass(5_000);
+    assert_eq!(floor(&world, &reader), label(READ.0, READ.1, READ.2));
+    world.desk.record_order(&signed, world.now).unwrap();
+    world.desk.clear_taint(signed.order(), world.now).unwrap();
+    world.pass(3_000);
+    assert_eq!(floor(&world, &reader), Label::BOTTOM);
+    let entries = world.log();
+    let orders = entries.iter().filter(|entry| matches!(&entry.body, Body::Order(o) if o.accepted)).count();
+    assert_eq!(orders, 2);
 }
 
 #[test]
