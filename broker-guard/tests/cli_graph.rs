@@ -5,7 +5,9 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "what the tests of other commands need besides")]
 mod cli;
+#[expect(dead_code, reason = "what the tests of other commands need besides")]
 #[path = "cli/look.rs"]
 mod look;
 

@@ -187,3 +187,6 @@ impl Suspects {
         limits
     }
 }
+
+#[cfg(test)]
+mod tests;
