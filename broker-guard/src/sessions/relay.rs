@@ -45,15 +45,17 @@ impl Sessions {
         policy
             .check_key_floor(&session.principal, &session.floor, allowed.rule, key.label, now)
             .or_else(|reason| allowed.faults.found(reason, WHAT))?;
-        self.check_fan_in(session, &allowed.rule.name, allowed.rule.fan_in)
+        self.check_fan_in(session, key, allowed.rule.fan_in)
             .or_else(|refused| allowed.faults.found(refused.reason, refused.what))
     }
 
-    /// At most so many agents hold an open key under a rule.
-    fn check_fan_in(&self, session: &LiveSession, rule: &Name, most: Option<u32>) -> Result<(), Refused> {
+    /// At most so many agents hold an open key under a rule. Who answers does not count among those who ask: else
+    /// a rule for one asker would have no answers.
+    fn check_fan_in(&self, session: &LiveSession, key: &SendingKey, most: Option<u32>) -> Result<(), Refused> {
         let Some(most) = most else { return Ok(()) };
-        let owners =
-            self.roster.keys_under(rule.as_str()).filter_map(|((owner, _), _)| self.roster.get(owner));
+        let alike = self.roster.keys_under(key.rule.as_str());
+        let alike = alike.filter(|(_, other)| other.asker.is_some() == key.asker.is_some());
+        let owners = alike.filter_map(|((owner, _), _)| self.roster.get(owner));
         let others: HashSet<&AgentToken> =
             owners.map(LiveSession::agent).filter(|agent| *agent != session.agent()).collect();
         if u32::try_from(others.len()).is_ok_and(|others| others < most) {

@@ -143,7 +143,7 @@ fn a_key_that_the_policy_forbids_does_not_keep_its_session_out() {
 #[test]
 fn a_second_policy_of_one_version_is_refused() {
     let mut world = World::new();
-    world.policy_text = POLICY.replace("burst = 50", "burst = 51");
+    world.policy = world.records(&POLICY.replace("burst = 50", "burst = 51"));
     let in_force = world.in_force((1, 2));
     assert_eq!(world.desk.replace(in_force, world.now).unwrap_err().reason, Reason::RolledBack);
 }

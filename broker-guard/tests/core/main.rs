@@ -12,5 +12,7 @@ mod checks;
 mod clear;
 mod control;
 mod flow;
+mod noninterference;
+mod reference;
 mod simulation;
 mod world;

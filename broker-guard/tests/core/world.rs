@@ -1,6 +1,11 @@
 //! A bus in memory: issuer, policy, a guard's desk with its log in a temporary directory, and agents.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -18,6 +23,7 @@ use sealbus_envelope::{
     keys::{self, KeyId, KeyScope, ReaderKey, ReaderSecret, SenderKey},
     label::{Clearance, Compartments, Integrity, Label, Level},
     name::{AgentToken, Name},
+    policy::{Bundle, Records, Tables},
     reason::Reason,
     subject::{Pattern, Subject, WireSubjects},
     time::{Millis, Validity},
@@ -76,12 +82,71 @@ pub(crate) struct World {
     pub(crate) now: Millis,
     pub(crate) versions: (u64, u64),
     pub(crate) revoked: Vec<Revocation>,
-    pub(crate) policy_text: String,
-    guard_key: SigningKey,
-    issuer: SigningKey,
-    policy_key: SigningKey,
-    status_key: SigningKey,
+    pub(crate) policy: Records,
+    keys: Keys,
+    limits: Limits,
     directory: TempDir,
+}
+
+struct Keys {
+    issuer: SigningKey,
+    policy: SigningKey,
+    status: SigningKey,
+    guard: SigningKey,
+}
+
+impl Keys {
+    fn new() -> Self {
+        let [issuer, policy, status, guard] = [1, 2, 3, 4].map(|n| SigningKey::from_seed(&[n; 32]));
+        Self { issuer, policy, status, guard }
+    }
+
+    fn roots(&self) -> Roots {
+        Roots {
+            name: name("test"),
+            issuer: self.issuer.public().clone(),
+            policy_keys: vec![self.policy.public().clone()],
+            quorum: 1,
+        }
+    }
+
+    fn guard(&self) -> SigningKey {
+        SigningKey::from_seed(&self.guard.to_seed())
+    }
+
+    fn service(&self) -> ServiceKeys {
+        ServiceKeys { status: self.status.public().clone(), guards: vec![self.guard.public().clone()] }
+    }
+
+    /// The records of a policy file.
+    fn records(&self, text: &str) -> Records {
+        let checked = policy::check(&PolicySource::new("test.toml", text))
+            .unwrap_or_else(|found| panic!("{:?}", miette::Report::new(found)));
+        bundle::records(&checked.policy, &self.service(), &self.roots())
+    }
+
+    fn in_force(&self, records: &Records, versions: (u64, u64), revoked: &[Revocation]) -> InForce {
+        let (roots, (version, status_version)) = (self.roots(), versions);
+        let bundle = Bundle::sign(records.clone(), version, START, &[&self.policy], &roots).unwrap();
+        let (bundle, policy) = bundle::load(&bundle.encode(), &roots, 0).unwrap();
+        let status = Status {
+            bus: roots.bus(),
+            version: status_version,
+            policy_version: version,
+            issued: START,
+            valid_until: START.plus(1_000_000_000_000),
+            revoked: revoked.to_vec(),
+        };
+        let status_bytes = status.sign(&self.status).unwrap();
+        InForce { bundle: bundle.into(), policy: policy.into(), status: status.into(), status_bytes }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    max_payload: u32,
+    /// After so many entries the log takes no more, for a seal that never comes.
+    unsealed_max: u64,
 }
 
 /// What the guard did in one go.
@@ -100,74 +165,72 @@ impl World {
 
     /// `unsealed_max`: after so many entries the log takes no more, for a seal that never comes.
     pub(crate) fn with(policy_text: &str, max_payload: u32, unsealed_max: u64) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), policy_text, max_payload, unsealed_max)
+        let keys = Keys::new();
+        let records = keys.records(policy_text);
+        Self::open(keys, records, Limits { max_payload, unsealed_max })
     }
 
-    /// The guard dies and another starts on its disk. Agents must [`rejoin`](Agent::rejoin).
-    pub(crate) fn restarted(self) -> Self {
-        let Self { desk, directory, policy_text, now, .. } = self;
-        drop(desk);
-        Self { now, ..Self::open(directory, &policy_text, 1 << 20, 4_000_000) }
-    }
-
-    fn open(directory: TempDir, policy_text: &str, max_payload: u32, unsealed_max: u64) -> Self {
-        let [issuer, policy_key, status_key, guard_key] =
-            [1, 2, 3, 4].map(|n| SigningKey::from_seed(&[n; 32]));
-        let roots = Roots {
-            name: name("test"),
-            issuer: issuer.public().clone(),
-            policy_keys: vec![policy_key.public().clone()],
-            quorum: 1,
+    /// A bus under the policy that `fill` makes of tables that name nothing but the bus and its keys.
+    pub(crate) fn under(fill: impl FnOnce(Tables) -> Records) -> Self {
+        let keys = Keys::new();
+        let service = keys.service();
+        let tables = Tables {
+            bus: keys.roots().bus(),
+            levels: vec![],
+            compartments: vec![],
+            integrity: vec![],
+            teams: vec![],
+            zones: vec![],
+            status_key: service.status,
+            guards: service.guards,
+            freshness_ms: 30_000,
+            max_readers: 64,
+            observe: false,
         };
-        let mut options = Options::new("sealbus/test/guard");
-        options.reserve_bytes = 0;
-        options.unsealed_max = unsealed_max;
-        if unsealed_max < 1_000 {
-            options.checkpoint_interval = std::time::Duration::from_secs(3_600);
-        }
-        let signer = SigningKey::from_seed(&guard_key.to_seed());
-        let signer =
-            SignWith { public: *signer.public().as_bytes(), sign: move |text: &[u8]| signer.sign_raw(text) };
-        let audit = AuditLog::open(directory.path(), options, Box::new(signer)).unwrap();
-        let store = Arc::new(Store::open(&directory.path().join("guard.redb")).unwrap());
-        let epoch = GuardEpoch { epoch: audit.epoch(), challenge: [7; 16] };
-        let claims = claims(&roots, &guard_key, "guard", "guards", Role::Guard);
-        let guard_credential = Credential::issue(&claims, &issuer).unwrap();
-        let in_force = in_force(policy_text, (1, 1), &[], &roots, [&policy_key, &status_key, &guard_key]);
-        let sessions = Sessions::new(
-            roots.clone(),
-            epoch,
-            guard_credential.clone(),
-            max_payload,
-            in_force,
-            std::collections::HashSet::new(),
-            store.floors().unwrap(),
-        );
-        let wire = WireSubjects::default();
-        let key = SigningKey::from_seed(&guard_key.to_seed());
-        let desk = Desk::new(wire.clone(), key, sessions, audit, store, Metrics::new());
+        Self::open(keys, fill(tables), Limits { max_payload: 1 << 20, unsealed_max: 4_000_000 })
+    }
+
+    fn open(keys: Keys, policy: Records, limits: Limits) -> Self {
+        let (roots, directory) = (keys.roots(), tempfile::tempdir().unwrap());
+        let claims = claims(&roots, &keys.guard, "guard", "guards", Role::Guard);
+        let guard_credential = Credential::issue(&claims, &keys.issuer).unwrap();
+        let in_force = keys.in_force(&policy, (1, 1), &[]);
+        let (desk, epoch) = start(&keys, &guard_credential, in_force, limits, directory.path());
         Self {
             desk,
-            wire,
+            wire: WireSubjects::default(),
             roots,
             epoch,
             guard_credential,
             now: START,
             versions: (1, 1),
             revoked: vec![],
-            policy_text: policy_text.to_owned(),
-            guard_key,
-            issuer,
-            policy_key,
-            status_key,
+            policy,
+            keys,
+            limits,
             directory,
         }
     }
 
+    /// The guard dies and another starts on its disk. Agents must [`rejoin`](Agent::rejoin).
+    pub(crate) fn restarted(self) -> Self {
+        let in_force = self.in_force(self.versions);
+        drop(self.desk);
+        let (desk, epoch) =
+            start(&self.keys, &self.guard_credential, in_force, self.limits, self.directory.path());
+        Self { desk, epoch, ..self }
+    }
+
     pub(crate) fn agent(&self, who: &str, team: &str) -> Agent {
+        self.agent_as(who, team, |_| ())
+    }
+
+    /// An agent whose credential says something else than that it may all that its team may.
+    pub(crate) fn agent_as(&self, who: &str, team: &str, change: impl FnOnce(&mut Claims)) -> Agent {
         let identity = SigningKey::generate(&mut rng());
-        let claims = claims(&self.roots, &identity, who, team, Role::Agent);
-        let credential = Credential::issue(&claims, &self.issuer).unwrap();
+        let mut claims = claims(&self.roots, &identity, who, team, Role::Agent);
+        change(&mut claims);
+        let credential = Credential::issue(&claims, &self.keys.issuer).unwrap();
         Agent::start(self, identity, credential)
     }
 
@@ -180,7 +243,7 @@ impl World {
     /// Another name for the same identity, in the same session.
     pub(crate) fn rename(&self, agent: &Agent, who: &str, team: &str) -> Credential {
         let claims = claims(&self.roots, &agent.identity, who, team, Role::Agent);
-        Credential::issue(&claims, &self.issuer).unwrap()
+        Credential::issue(&claims, &self.keys.issuer).unwrap()
     }
 
     pub(crate) fn control(&mut self, agent: &Agent, verb: &str, payload: Vec<u8>) -> Did {
@@ -231,11 +294,19 @@ impl World {
         self.did()
     }
 
+    pub(crate) fn records(&self, policy_text: &str) -> Records {
+        self.keys.records(policy_text)
+    }
+
     /// Puts a policy (of the next version, if it differs) and a status of the next version in force.
     pub(crate) fn replace(&mut self, policy_text: &str) -> Did {
-        if policy_text != self.policy_text {
+        self.replace_with(self.records(policy_text))
+    }
+
+    pub(crate) fn replace_with(&mut self, policy: Records) -> Did {
+        if policy != self.policy {
             self.versions.0 += 1;
-            policy_text.clone_into(&mut self.policy_text);
+            self.policy = policy;
         }
         self.versions.1 += 1;
         let in_force = self.in_force(self.versions);
@@ -244,8 +315,7 @@ impl World {
     }
 
     pub(crate) fn in_force(&self, versions: (u64, u64)) -> InForce {
-        let keys = [&self.policy_key, &self.status_key, &self.guard_key];
-        in_force(&self.policy_text, versions, &self.revoked, &self.roots, keys)
+        self.keys.in_force(&self.policy, versions, &self.revoked)
     }
 
     pub(crate) fn did(&mut self) -> Did {
@@ -334,29 +404,36 @@ fn claims(roots: &Roots, identity: &SigningKey, who: &str, team: &str, role: Rol
     }
 }
 
-fn in_force(
-    text: &str,
-    (version, status_version): (u64, u64),
-    revoked: &[Revocation],
-    roots: &Roots,
-    [policy_key, status_key, guard_key]: [&SigningKey; 3],
-) -> InForce {
-    let checked = policy::check(&PolicySource::new("test.toml", text))
-        .unwrap_or_else(|found| panic!("{:?}", miette::Report::new(found)));
-    let service =
-        ServiceKeys { status: status_key.public().clone(), guards: vec![guard_key.public().clone()] };
-    let bundle = bundle::sign(&checked.policy, &service, version, START, &[policy_key], roots).unwrap();
-    let (bundle, policy) = bundle::load(&bundle.encode(), roots, 0).unwrap();
-    let status = Status {
-        bus: roots.bus(),
-        version: status_version,
-        policy_version: version,
-        issued: START,
-        valid_until: START.plus(1_000_000_000_000),
-        revoked: revoked.to_vec(),
-    };
-    let status_bytes = status.sign(status_key).unwrap();
-    InForce { bundle: bundle.into(), policy: policy.into(), status: status.into(), status_bytes }
+/// A guard that finds in `directory` what it left there.
+fn start(
+    keys: &Keys,
+    credential: &Credential,
+    in_force: InForce,
+    limits: Limits,
+    directory: &Path,
+) -> (Desk, GuardEpoch) {
+    let mut options = Options::new("sealbus/test/guard");
+    options.reserve_bytes = 0;
+    options.unsealed_max = limits.unsealed_max;
+    if limits.unsealed_max < 1_000 {
+        options.checkpoint_interval = Duration::from_secs(3_600);
+    }
+    let signer = keys.guard();
+    let signer =
+        SignWith { public: *signer.public().as_bytes(), sign: move |text: &[u8]| signer.sign_raw(text) };
+    let audit = AuditLog::open(directory, options, Box::new(signer)).unwrap();
+    let epoch = GuardEpoch { epoch: audit.epoch(), challenge: [7; 16] };
+    let store = Arc::new(Store::open(&directory.join("guard.redb")).unwrap());
+    let sessions = Sessions::new(
+        keys.roots(),
+        epoch,
+        credential.clone(),
+        limits.max_payload,
+        in_force,
+        HashSet::new(),
+        store.floors().unwrap(),
+    );
+    (Desk::new(WireSubjects::default(), keys.guard(), sessions, audit, store, Metrics::new()), epoch)
 }
 
 /// A sender key with the sequence number that comes next.
@@ -405,7 +482,7 @@ impl Agent {
     }
 
     /// Speaks to the guard that is there now.
-    pub(crate) fn rejoin(&mut self, world: &World) {
+    pub(crate) const fn rejoin(&mut self, world: &World) {
         self.epoch = world.epoch;
     }
 
