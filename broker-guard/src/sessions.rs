@@ -399,7 +399,10 @@ impl Sessions {
                 continue;
             }
             match self.in_force.policy.principal(claims) {
-                Ok(principal) => self.roster.set_principal(*id, principal),
+                Ok(principal) => {
+                    self.settle_floor(&principal, effects)?;
+                    self.roster.set_principal(*id, principal);
+                }
                 Err(reason) => self.expel(agent, reason, now, effects),
             }
         }

@@ -172,6 +172,19 @@ impl Floors {
         })
     }
 
+    /// Counts against the agent as a whole what counts against its sessions, because its team is not taken any
+    /// longer to forget between them. Gives what rose.
+    pub fn settle(&mut self, agent: &AgentToken) -> Vec<Raise> {
+        let of_agent: Vec<OfSession> =
+            self.sessions.extract_if(|_, own| own.agent == *agent).map(|(_, own)| own).collect();
+        let raises = of_agent.iter().flat_map(|own| own.floor.rules()).map(|(rule, label)| Raise {
+            holder: Holder::Agent(agent.clone()),
+            rule: rule.clone(),
+            label,
+        });
+        raises.filter(|raise| self.raise(raise)).collect()
+    }
+
     /// What counts against every session of an agent.
     #[must_use]
     pub fn of_agent(&self, agent: &AgentToken) -> Floor {

@@ -65,6 +65,7 @@ impl Sessions {
             None => None,
         };
         let agent = credential.token().clone();
+        self.settle_floor(&principal, effects)?;
         let welcome = self.welcome(&principal, &agent, id)?;
 
         let first_key = reader_key.is_some() && self.roster.get(id).is_some_and(|s| s.reader_key.is_none());

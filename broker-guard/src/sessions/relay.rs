@@ -21,6 +21,7 @@ use super::Sessions;
 use crate::{
     audit::entry,
     effect::Effects,
+    policy::decide::Principal,
     roster::session::{LiveSession, MAX_AGENT_KEYS, MAX_KEYS, SendingKey},
     taint::{Holder, Raise},
 };
@@ -51,7 +52,12 @@ impl Sessions {
 
     /// At most so many agents hold an open key under a rule. Who answers does not count among those who ask: else
     /// a rule for one asker would have no answers.
-    fn check_fan_in(&self, session: &LiveSession, key: &SendingKey, most: Option<u32>) -> Result<(), Refused> {
+    fn check_fan_in(
+        &self,
+        session: &LiveSession,
+        key: &SendingKey,
+        most: Option<u32>,
+    ) -> Result<(), Refused> {
         let Some(most) = most else { return Ok(()) };
         let alike = self.roster.keys_under(key.rule.as_str());
         let alike = alike.filter(|(_, other)| other.asker.is_some() == key.asker.is_some());
@@ -297,8 +303,8 @@ impl Sessions {
     ) -> Result<(), Refused> {
         let session = self.session(reader)?;
         let agent = session.agent().clone();
-        let scope = self.in_force.policy.team(session.principal.team()).map(|team| team.taint);
-        let holder = match scope.unwrap_or_default() {
+        let scope = self.taint_scope(&session.principal);
+        let holder = match scope {
             TaintScope::Agent => Holder::Agent(agent.clone()),
             TaintScope::Session => Holder::Session {
                 session: reader,
@@ -306,7 +312,7 @@ impl Sessions {
                 until: session.certificate.validity().not_after,
             },
         };
-        let sessions = match scope.unwrap_or_default() {
+        let sessions = match scope {
             TaintScope::Agent => self.roster.of_agent(agent.as_str()).map(LiveSession::id).collect(),
             TaintScope::Session => vec![reader],
         };
@@ -316,6 +322,27 @@ impl Sessions {
         }
         effects.raise_floor(raise);
         self.show_floor(&agent, sessions, effects)
+    }
+
+    fn taint_scope(&self, who: &Principal) -> TaintScope {
+        self.in_force.policy.team(who.team()).map(|team| team.taint).unwrap_or_default()
+    }
+
+    /// Under a policy that no longer takes a team to forget between sessions, what one session of an agent was
+    /// given counts against all of them: else a second session could tell what the first was told before the
+    /// policy changed.
+    pub(super) fn settle_floor(&mut self, who: &Principal, effects: &mut Effects) -> Result<(), Refused> {
+        if self.taint_scope(who) == TaintScope::Session {
+            return Ok(());
+        }
+        let agent = who.token();
+        let raises = self.floors.settle(agent);
+        if raises.is_empty() {
+            return Ok(());
+        }
+        raises.into_iter().for_each(|raise| effects.raise_floor(raise));
+        let sessions = self.roster.of_agent(agent.as_str()).map(LiveSession::id).collect();
+        self.show_floor(agent, sessions, effects)
     }
 
     /// Has sessions of an agent held to its floor as it is now, and tells them.

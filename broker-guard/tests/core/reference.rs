@@ -143,7 +143,8 @@ impl Law {
     }
 
     pub(crate) fn cleared(&self, person: &Person, mark: &Mark) -> bool {
-        person.papers.is_no_less_secret_than(mark) && self.teams[person.team].cleared.is_no_less_secret_than(mark)
+        person.papers.is_no_less_secret_than(mark)
+            && self.teams[person.team].cleared.is_no_less_secret_than(mark)
     }
 
     /// The most that an agent may vouch for: what it makes up itself is worth that.
@@ -190,14 +191,16 @@ impl Law {
     /// Whether `exception` is one for what was given so.
     pub(crate) fn excepts(&self, exception: &Exception, rule: &str, mark: &Mark) -> bool {
         let Some(rule) = self.rule(rule) else { return false };
-        exception.from_mark.may_tell(mark) && all_of(rule.pattern).all(|subject| matches(exception.from, subject))
+        exception.from_mark.may_tell(mark)
+            && all_of(rule.pattern).all(|subject| matches(exception.from, subject))
     }
 
     /// As the guard keeps it: by rule, all of a rule together.
     fn below_floor(&self, mark: &Mark, counts: &[&Reading], exception: Option<&Exception>) -> bool {
         let mut floor: BTreeMap<&str, Mark> = BTreeMap::new();
         for reading in counts {
-            let held = floor.get(reading.rule).map_or_else(|| reading.mark.clone(), |held| held.and(&reading.mark));
+            let held =
+                floor.get(reading.rule).map_or_else(|| reading.mark.clone(), |held| held.and(&reading.mark));
             floor.insert(reading.rule, held);
         }
         floor.iter().any(|(rule, read)| {
@@ -207,7 +210,10 @@ impl Law {
 
     fn of_use(&self, exception: &Exception, person: &Person, rule: &Rule, mark: &Mark, now: u64) -> bool {
         let somewhere = all_of(rule.pattern).any(|subject| matches(exception.to, subject));
-        exception.team == person.team && somewhere && mark.may_tell(&exception.to_mark) && now < exception.ends
+        exception.team == person.team
+            && somewhere
+            && mark.may_tell(&exception.to_mark)
+            && now < exception.ends
     }
 
     /// What is wrong with a key that somebody wants to open or to hand out. `others`: how many other agents have
