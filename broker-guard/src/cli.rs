@@ -57,6 +57,7 @@ Exit codes:
    2  usage: the command line is wrong
    3  denied: the guard or the policy refused it
    4  verification failed: a signature or the audit log is not what it should be
+   5  `policy diff` only: the new policy opens something
   64  configuration, key file, credentials file or policy is wrong
 
 With --json a failure is an object with the key `error` on stdout.";

@@ -24,6 +24,8 @@ pub enum Exit {
     Denied = 3,
     /// A signature or the audit log is not what it should be.
     Unverified = 4,
+    /// `policy diff`: the new policy opens something.
+    Opens = 5,
     /// Configuration, key file, credentials file or policy is wrong.
     Config = 64,
 }

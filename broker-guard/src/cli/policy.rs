@@ -4,10 +4,14 @@ mod asked;
 mod bucket;
 mod changes;
 mod check;
+mod diff;
 mod explain;
 mod history;
 mod issue;
+mod observed;
+mod place;
 mod publish;
+mod replay;
 mod rollback;
 mod sign;
 mod test;
@@ -28,6 +32,10 @@ pub(crate) enum Command {
     Check(check::Args),
     Test(test::Args),
     Explain(explain::Args),
+    Diff(diff::Args),
+    Replay(replay::Args),
+    Observed(observed::Args),
+    Place(place::Args),
     Sign(sign::Args),
     Publish(publish::Args),
     History(history::Args),
@@ -39,6 +47,10 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
         Command::Check(args) => check::run(args, output),
         Command::Test(args) => test::run(args, output),
         Command::Explain(args) => explain::run(args, output),
+        Command::Diff(args) => diff::run(args, output),
+        Command::Replay(args) => replay::run(args, output),
+        Command::Observed(args) => observed::run(args, output),
+        Command::Place(args) => place::run(args, output),
         Command::Sign(args) => sign::run(args, output),
         Command::Publish(args) => publish::run(args, output),
         Command::History(args) => history::run(args, output),

@@ -176,6 +176,12 @@ pub fn explain(trial: &Trial, question: &Question<'_>) -> Explanation {
     }
 }
 
+/// The verdict under one rule, without the story.
+#[must_use]
+pub fn verdict(trial: &Trial, question: &Question<'_>, rule: &str) -> Verdict {
+    decide(trial, question, rule).into()
+}
+
 /// The rules whose pattern takes the subject; of those that name the agent, if any do.
 fn candidates<'t>(trial: &'t Trial, question: &Question<'_>) -> Vec<&'t CompiledRule> {
     let policy = trial.compiled();
