@@ -17,6 +17,9 @@ use sealbus_envelope::reason::Reason;
 use sealbus_envelope::subject::{Pattern, Subject};
 use sealbus_envelope::time::{Millis, Validity};
 use sealbus_guard::policy::compile::CompiledPolicy;
+use sealbus_guard::policy::explain::{Act, Outcome, Question, Verdict, explain};
+use sealbus_guard::policy::trial::Trial;
+use sealbus_guard::taint::Floor;
 
 /// Numbers below this are declared; tests also try the next one.
 const DECLARED: u8 = 3;
@@ -438,6 +441,54 @@ proptest! {
             .filter(|(_, publishes, subscribes, _)| *publishes || *subscribes)
             .collect();
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_explanation_says_what_the_guard_decides(
+        world in a_world(), who in an_agent(), attempt in an_attempt(), act in prop::sample::select(vec![
+            Act::Publish, Act::Answer, Act::Subscribe,
+        ]), pattern in a_pattern(),
+    ) {
+        let real = real(&world);
+        let claims = claims(&who, &real.roots);
+        let principal = real.policy.principal(&claims).unwrap();
+        let Attempt { rule: n, subject, at, size, .. } = attempt.suit(&world);
+        let rule = format!("rule{n}");
+        let (at, size) = (label(&at), size as usize);
+        let decided = match act {
+            Act::Publish => real.policy.may_publish(&principal, &rule, &subject, at, size).map(|_| ()),
+            Act::Answer => real.policy.may_answer(&principal, &rule, &subject, at, size).map(|_| ()),
+            Act::Subscribe => {
+                let record = real.bundle.rules().get(n);
+                let queue = record.and_then(|rule| rule.subscriber(&claims)?.queue.clone());
+                let asked = Pattern::parse(&pattern).unwrap();
+                real.policy.may_subscribe(&principal, &rule, &asked, queue.as_ref().map(Name::as_str)).map(|_| ())
+            }
+        };
+        let explained = explain(&Trial::of_bundle(&real.bundle).unwrap(), &Question {
+            who: &claims,
+            act,
+            subject: if act == Act::Subscribe { &pattern } else { &subject },
+            rule: Some(&rule),
+            label: (act != Act::Subscribe).then_some(at),
+            size,
+            parents: &[],
+            floor: &Floor::default(),
+            grant: None,
+            now: Millis(0),
+        });
+        let verdict = match explained.verdict {
+            Verdict::Allow { observed } => {
+                prop_assert_eq!(observed, None);
+                Ok(())
+            }
+            Verdict::Deny(reason) => Err(reason),
+        };
+        prop_assert_eq!(verdict, decided);
+        let failed: Vec<_> = explained.steps.iter().filter(|step| step.outcome == Outcome::Failed).collect();
+        prop_assert_eq!(failed.len(), usize::from(decided.is_err()), "one check denies it, or none");
+        let after = explained.steps.iter().skip_while(|step| step.outcome != Outcome::Failed).skip(1);
+        prop_assert!(after.into_iter().all(|step| step.outcome == Outcome::NotReached));
     }
 
     #[test]

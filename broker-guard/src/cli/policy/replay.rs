@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         "changes": changes,
         "not_replayed": NOT_REPLAYED,
     });
-    let mut lines = vec![format!("{} recorded decisions were judged again", replay.judged)];
+    let mut lines = vec![format!("Recorded decisions judged again: {}", replay.judged)];
     if replay.changes.is_empty() {
         lines.push("None would be another".to_owned());
     } else {
@@ -107,10 +107,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         lines.push(table(&["TURN", "AGENT", "RULE", "REASON", "TIMES", "FOR EXAMPLE"], &rows));
     }
     for (token, envelopes) in &replay.unknown {
-        lines.push(format!("{envelopes} of `{token}` were not judged: no such credential was issued here"));
+        lines.push(format!("{envelopes} of `{token}` not judged: no such credential was issued here"));
     }
-    if replay.not_policy > 0 {
-        lines.push(format!("{} refusals are none that a policy decides", replay.not_policy));
+    match replay.not_policy {
+        0 => {}
+        1 => lines.push("1 refusal is none that a policy decides".to_owned()),
+        n => lines.push(format!("{n} refusals are none that a policy decides")),
     }
     lines.push(NOT_REPLAYED.to_owned());
     output.show(&object, lines.join("\n"))
