@@ -30,6 +30,10 @@ fn snapshot(name: &str, shown: &str) {
     }, { insta::assert_snapshot!(name, shown) });
 }
 
+fn mode(place: &Place, relative: &str, mode: u32) {
+    std::fs::set_permissions(place.path(relative), std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 fn json(place: &Place, args: &[&str]) -> Value {
     let output = place.run(args);
     serde_json::from_slice(&output.stdout).unwrap()
@@ -241,9 +245,9 @@ fn wrong_key_and_signed_files_are_told_by_name() {
     let guard = ["guard", "-c", "bus"];
     let publish = ["pub", "hello.world", "x", "--creds", "bus/agents/alice.creds"];
 
-    place.mode("bus/guard/guard.seed", 0o644);
+    mode(&place, "bus/guard/guard.seed", 0o644);
     shown.push(place.see(&guard));
-    place.mode("bus/guard/guard.seed", 0o600);
+    mode(&place, "bus/guard/guard.seed", 0o600);
     let seed = place.read("bus/guard/guard.seed");
     place.write("bus/guard/guard.seed", place.read("bus/guard/sys.seed"));
     shown.push(place.see(&guard));
@@ -254,11 +258,11 @@ fn wrong_key_and_signed_files_are_told_by_name() {
     std::fs::remove_file(place.path("bus/guard/guard.seed")).unwrap();
     shown.push(place.see(&guard));
     place.write("bus/guard/guard.seed", seed);
-    place.mode("bus/guard/guard.seed", 0o600);
+    mode(&place, "bus/guard/guard.seed", 0o600);
 
-    place.mode("bus/agents/alice.creds", 0o640);
+    mode(&place, "bus/agents/alice.creds", 0o640);
     shown.push(place.see(&publish));
-    place.mode("bus/agents/alice.creds", 0o600);
+    mode(&place, "bus/agents/alice.creds", 0o600);
     place.edit("bus/agents/alice.creds", "-----BEGIN USER NKEY SEED-----", "-----BEGIN SEED-----");
     shown.push(place.see(&publish));
     place.write("bus/agents/alice.creds", "");

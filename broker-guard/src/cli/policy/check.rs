@@ -20,7 +20,8 @@ Examples:
   sealbus policy check policy.toml --json | jq '.error.related[].places[0].line'
 
 Everything is reported at once, with its line: errors, which refuse the policy, and warnings: what
-is allowed and perhaps not meant. Exit code 64 for an error, or with --deny-warnings for a warning.";
+is allowed and perhaps not meant. Exit code 64 for an error, and with --deny-warnings for a
+warning.";
 
 /// Check a policy file and report everything wrong with it
 #[derive(Debug, clap::Args)]

@@ -27,9 +27,9 @@ Examples:
   sealbus policy replay new.toml --since 7d
   sealbus policy replay new.toml --config /etc/sealbus --json
 
-Runs a policy over the decisions in the audit log and tells which would be others. The log does not
-hold what a sender was given to read, the labels of parents, sizes and rates: faults against these
-stay as they were decided, but for observe mode.";
+Runs a policy over the decisions in the audit log and tells which would be others. The log does
+not hold what a sender was given to read, the labels of parents, sizes and rates: faults against
+these stay as they were decided, but for observe mode.";
 
 /// Run a new policy over recorded decisions: what would have changed
 #[derive(Debug, clap::Args)]

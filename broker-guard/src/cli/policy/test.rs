@@ -36,7 +36,8 @@ A case:
   expect  = \"deny\"                      or \"allow\"
   reason  = \"above_clearance\"
 
-Also: rule, size, parents = [LABEL], floor = [\"RULE=LABEL\"], flow_grant, at, clearance, expect_rule.
+Also: rule, size, parents = [LABEL], floor = [\"RULE=LABEL\"], flow_grant, at, clearance and
+expect_rule.
 Exit code 1 if a case fails, 64 if the cases or the policy cannot be read.";
 
 /// Test a policy with cases: who shall be allowed what
