@@ -136,6 +136,7 @@ fn bus(dir: &Path) -> Result<BusDir, Failure> {
         urls: vec![format!("nats://127.0.0.1:{}", free_port(0)?)],
         policy: PolicySource::new("policy.toml", DEFAULT_POLICY),
         http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(0)?)),
+        signers: init::Signers::ONE,
     };
     init::create(dir, &plan)?;
     let bus = BusDir::open(dir)?;

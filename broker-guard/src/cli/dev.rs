@@ -99,7 +99,16 @@ fn make(dir: &Path, args: &Args) -> Result<(), Failure> {
     };
     let bus = Name::parse("dev").map_err(|refused| init::unissued("bus", refused))?;
     let http_listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(DEFAULT_HTTP_LISTEN.port())?));
-    init::create(dir, &Plan { bus, urls: vec![format!("nats://127.0.0.1:{port}")], policy, http_listen })
+    init::create(
+        dir,
+        &Plan {
+            bus,
+            urls: vec![format!("nats://127.0.0.1:{port}")],
+            policy,
+            http_listen,
+            signers: init::Signers::ONE,
+        },
+    )
 }
 
 /// alice and bob, and one agent named for each team, unless they are there already.

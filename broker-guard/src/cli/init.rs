@@ -13,6 +13,7 @@ use sealbus_envelope::{
     identity::{Claims, Credential, DEFAULT_STATUS_MS, KeyKind, Role, Roots, SigningKey, Status},
     label::{Clearance, Integrity},
     name::Name,
+    policy::MAX_SIGNATURES,
     time::{Millis, Validity},
 };
 use serde_json::json;
@@ -42,7 +43,7 @@ Move this directory off this machine: to a medium that is plugged in when it is 
 that is kept elsewhere. The guard and the agents run without it.
 
 issuer.seed       signs credentials: `sealbus agent add`
-policy-1.seed     signs the policy: `sealbus policy sign`
+policy-N.seed     sign the policy and orders: `sealbus policy sign`, `sealbus taint clear`; one for each person
 status.seed       signs who is revoked, at least once a week: `sealbus agent renew-status`, `agent revoke`
 break-glass.seed  logs in to nats-server (`nats --nkey`) and reads events when no guard runs; for who is on call
 
@@ -53,7 +54,8 @@ const EXAMPLES: &str = "\
 Examples:
   sealbus init --bus demo                           a bus on this machine, in ./demo
   sealbus init /etc/sealbus --bus prod --url tls://nats-1.example:4222
-  sealbus init --bus prod --policy policy.toml      begin with your own policy";
+  sealbus init --bus prod --policy policy.toml      begin with your own policy
+  sealbus init --bus prod --policy-keys 3           two of three people sign what counts";
 
 /// Make a bus directory: keys, policy, configurations
 #[derive(Debug, clap::Args)]
@@ -70,6 +72,12 @@ pub(crate) struct Args {
     /// Begin with this policy instead of the one that comes with Sealbus
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// How many policy keys to make, one for each person who may sign
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_SIGNATURES as i64))]
+    policy_keys: u8,
+    /// How many of them must sign a policy or an order; more than half if not given
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..))]
+    quorum: Option<u8>,
 }
 
 pub(crate) fn parse_name(text: &str) -> Result<Name, String> {
@@ -92,6 +100,31 @@ pub(crate) struct Plan {
     pub(crate) urls: Vec<String>,
     pub(crate) policy: PolicySource,
     pub(crate) http_listen: std::net::SocketAddr,
+    pub(crate) signers: Signers,
+}
+
+/// How many people sign what counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signers {
+    /// How many policy keys there are.
+    keys: u8,
+    /// How many of them must sign.
+    quorum: u8,
+}
+
+impl Signers {
+    /// One key, which signs alone.
+    pub(crate) const ONE: Self = Self { keys: 1, quorum: 1 };
+
+    fn new(keys: u8, quorum: Option<u8>) -> Result<Self, Failure> {
+        let quorum = quorum.unwrap_or(keys / 2 + 1);
+        if quorum <= keys {
+            return Ok(Self { keys, quorum });
+        }
+        let message = format!("{quorum} of {keys} policy keys cannot sign");
+        let remedy = "make more keys with `--policy-keys`, or ask for fewer signatures with `--quorum`";
+        Err(Failure::told(Exit::Config, "bad_quorum", message, remedy))
+    }
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
@@ -101,8 +134,13 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Some(path) => super::policy::source(path)?,
         None => PolicySource::new(POLICY, DEFAULT_POLICY),
     };
-    let plan =
-        Plan { bus: args.bus.clone(), urls: args.urls.clone(), policy, http_listen: DEFAULT_HTTP_LISTEN };
+    let plan = Plan {
+        bus: args.bus.clone(),
+        urls: args.urls.clone(),
+        policy,
+        http_listen: DEFAULT_HTTP_LISTEN,
+        signers: Signers::new(args.policy_keys, args.quorum)?,
+    };
     create(&dir, &plan)?;
     let at = dir.display();
     let bus = BusDir::open(&dir)?;
@@ -112,6 +150,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         "bus_id": bus.config.bus().to_string(),
         "config": bus.config.path,
         "policy_version": 1,
+        "policy_keys": plan.signers.keys,
+        "quorum": plan.signers.quorum,
         "oncall": bus.agents().join("oncall.creds"),
         "offline": dir.join(OFFLINE),
     });
@@ -245,7 +285,8 @@ fn fill(root: &Path, goal: &Path, plan: &Plan, policy: &policy::model::Policy) -
     // nats-server may run as another user, and reads only this.
     fs::create_dir(&nats).map_err(|source| Failure::io("make", &nats, source))?;
 
-    let (issuer, policy_key, status, break_glass) = (generate(), generate(), generate(), generate());
+    let (issuer, status, break_glass) = (generate(), generate(), generate());
+    let policy_keys: Vec<SigningKey> = (0..plan.signers.keys).map(|_| generate()).collect();
     let (guard, callout, system, publisher) = (generate(), generate(), generate(), generate());
     let mut raw = zeroize::Zeroizing::new([0; 32]);
     rand_core::Rng::fill_bytes(&mut rand_core::UnwrapErr(getrandom::SysRng), raw.as_mut());
@@ -253,15 +294,17 @@ fn fill(root: &Path, goal: &Path, plan: &Plan, policy: &policy::model::Policy) -
     let roots = Roots {
         name: plan.bus.clone(),
         issuer: issuer.public().clone(),
-        policy_keys: vec![policy_key.public().clone()],
-        quorum: 1,
+        policy_keys: policy_keys.iter().map(|key| key.public().clone()).collect(),
+        quorum: usize::from(plan.signers.quorum),
     };
 
     let seed = |dir: &Path, name: &str, key: &SigningKey, kind| {
         create_secret(&dir.join(name), &format!("{}\n", key.to_nkey_seed(kind).as_str()))
     };
     seed(&offline, ISSUER_SEED, &issuer, KeyKind::Account)?;
-    seed(&offline, "policy-1.seed", &policy_key, KeyKind::User)?;
+    for (key, n) in policy_keys.iter().zip(1..) {
+        seed(&offline, &format!("policy-{n}.seed"), key, KeyKind::User)?;
+    }
     seed(&offline, STATUS_SEED, &status, KeyKind::User)?;
     seed(&offline, "break-glass.seed", &break_glass, KeyKind::User)?;
     replace_public(&offline.join("README"), OFFLINE_README.as_bytes())?;
@@ -287,8 +330,9 @@ fn fill(root: &Path, goal: &Path, plan: &Plan, policy: &policy::model::Policy) -
     replace_public(&root.join(POLICY), plan.policy.text().as_bytes())?;
     let services = ServiceKeys { status: status.public().clone(), guards: vec![guard.public().clone()] };
     let bundle_path = root.join("policy.bundle");
-    let bundle = policy::bundle::sign(policy, &services, 1, now(), &[&policy_key], &roots)
-        .map_err(|error| Failure::bundle(&bundle_path, &error))?;
+    let bundle =
+        policy::bundle::sign(policy, &services, 1, now(), &policy_keys.iter().collect::<Vec<_>>(), &roots)
+            .map_err(|error| Failure::bundle(&bundle_path, &error))?;
     replace_public(&bundle_path, &bundle.encode())?;
     let statement = Status {
         bus: roots.bus(),
@@ -416,7 +460,7 @@ name = {name}
 # The roots of trust. They are in every agent's credentials file too: changing one means new files for all.
 issuer = {issuer}
 policy_keys = [{policy_keys}]
-quorum = 1                          # how many policy keys must sign a policy
+quorum = {quorum}                          # how many policy keys must sign a policy
 urls = [{urls}]
 # prefix = "sb"                     # first token of the bus's subjects
 # tls_ca = "ca.pem"                 # authority of the servers' certificates, if it is your own
@@ -443,6 +487,7 @@ http_listen = {http}      # /healthz, /statusz, /metrics, /floors, /orders; no l
         name = quoted(roots.name.as_str()),
         issuer = quoted(&roots.issuer.to_nkey(KeyKind::Account)),
         policy_keys = list(roots.policy_keys.iter().map(|key| key.to_nkey(KeyKind::User)).collect()),
+        quorum = roots.quorum,
         urls = list(plan.urls.clone()),
         http = quoted(&plan.http_listen.to_string()),
     )
