@@ -50,7 +50,7 @@ default     = { level = "public", integrity = "untrusted" }
 pattern     = "narrow.>"
 publishers  = ["street"]
 subscribers = ["street", "trial"]
-labels      = { level = "public" }
+labels      = { level = "public", integrity = "untrusted" }
 fan_in      = 2
 
 [grants.press-release]
@@ -164,6 +164,11 @@ async fn observe_mode_records_and_lets_pass() {
     assert_eq!(next(&mut narrow).await, b"may I?");
     let seen = watch.event("the observation", |event| event.get("kind") == Some(&"observed".into())).await;
     assert_eq!(seen.get("reason"), Some(&"not_publisher".into()));
+
+    // Outside the rule's labels, within what it may see: it arrives all the same.
+    let endorsed = Publish::new("narrow.try", "believe me").label(label(0, 0, 1));
+    assert!(trial.send_confirmed(endorsed).await.unwrap().decision.observed);
+    assert_eq!(next(&mut narrow).await, b"believe me");
 
     let unobserved = street.send_confirmed(Publish::new("narrow.own", "mine")).await.unwrap();
     assert!(!unobserved.decision.observed);

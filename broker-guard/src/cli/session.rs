@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use sealbus_client::{Client, ConnectOptions, Credentials, Error, ErrorKind};
+use sealbus_client::{Client, ConnectOptions, Credentials, Error, ErrorKind, Event};
 use sealbus_envelope::label::Label;
 
 use super::failure::{Exit, Failure};
@@ -64,6 +64,16 @@ pub(crate) fn failure(error: Error) -> Failure {
     let message = error.to_string();
     let message = message.strip_suffix(remedy).and_then(|text| text.strip_suffix("; ")).unwrap_or(&message);
     Failure::told(exit, code, message, remedy)
+}
+
+/// An event for people, with labels in the policy's words.
+pub(crate) fn event(client: &Client, event: &Event) -> String {
+    match event {
+        Event::FloorChanged { floor } => {
+            format!("what was given to read so far is {}", client.show_label(*floor))
+        }
+        event => event.to_string(),
+    }
 }
 
 /// A label as the command line writes it: `level[/compartment+compartment[/integrity]]`. What is left out is

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         while n < args.count.unwrap_or(u64::MAX) {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => break,
-                Some(event) = events.next() => output.remark(paint(FAINT, format_args!("{event}"))),
+                Some(event) = events.next() => output.remark(paint(FAINT, session::event(&client, &event))),
                 message = messages.next() => {
                     let Some(message) = message else { break };
                     n += 1;
