@@ -6,8 +6,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
+use miette::{Diagnostic, LabeledSpan, Severity, SourceCode};
 
+use super::snippet::Text;
 use super::source::PolicySource;
 
 /// Stable codes of findings. Scripts may match on them: a code is never renamed or reused.
@@ -229,7 +230,7 @@ impl Diagnostic for Finding {
 #[derive(Debug, Clone)]
 pub struct Findings {
     what: &'static str,
-    source: NamedSource<String>,
+    source: Text,
     found: Vec<Finding>,
 }
 
@@ -241,8 +242,7 @@ impl Findings {
 
     /// Nothing found yet in a source that is `what`.
     pub(crate) fn of(what: &'static str, source: &PolicySource) -> Self {
-        let source = NamedSource::new(source.name(), source.text().to_owned());
-        Self { what, source, found: Vec::new() }
+        Self { what, source: Text::new(source.name(), source.text()), found: Vec::new() }
     }
 
     /// Adds one.

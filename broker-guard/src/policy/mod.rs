@@ -27,6 +27,7 @@ mod parse;
 pub mod permissions;
 pub mod place;
 pub mod replay;
+mod snippet;
 mod sound;
 pub mod source;
 pub mod trial;
