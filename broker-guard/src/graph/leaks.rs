@@ -8,7 +8,7 @@
 //! as what it was made of. So it is enough to look at each such step, at the most secret label that can come
 //! in before it, and at everybody whom a search from there reaches.
 
-use sealbus_envelope::label::Label;
+use sealbus_envelope::label::{Clearance, Label};
 
 use super::{
     Holder, Path, Step, TrustGraph,
@@ -71,14 +71,23 @@ impl TrustGraph<'_> {
         incoming: &[Incoming],
         leaks: &mut Vec<Leak<'g>>,
     ) {
-        if incoming.is_empty() {
+        let betrayed = |cleared: Clearance| incoming.iter().any(|incoming| !cleared.covers(incoming.label));
+        if !self.classes.classes.iter().any(|class| betrayed(class.clearance)) {
             return;
         }
         // At the highest label every other way out is as narrow as can be; what is by label is left out.
         let held = Held { label: Label::TOP, grants: grants.to_vec(), served: None };
         let mut first = Vec::new();
         self.emissions(class, &held, |emission| first.push(emission));
-        first.retain(|emission| emission.basis == basis);
+        first.retain(|emission| {
+            // Who reads a label as secret as all that came in is cleared for that; what leaks further on, leaks by
+            // an exception further on.
+            let Label { level, compartments, .. } = emission.label;
+            emission.basis == basis && betrayed(Clearance { level, compartments })
+        });
+        if first.is_empty() {
+            return;
+        }
         let found = self.search_from(class, held, first);
         for (no, reader) in self.classes.classes.iter().enumerate() {
             let visit = found.first.get(no).copied().flatten();
