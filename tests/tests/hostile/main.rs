@@ -6,6 +6,7 @@ mod broker;
 mod change;
 mod forgery;
 mod grants;
+mod guard;
 mod headers;
 mod identity;
 mod junk;
