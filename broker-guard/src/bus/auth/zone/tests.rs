@@ -78,8 +78,8 @@ fn place(change: impl FnOnce(&mut Place)) -> Place {
 
 #[test]
 fn each_demand_of_a_zone_is_met_or_the_agent_stays_out() {
-    let ca = [9; 32];
-    let demands: [(&str, fn(&mut Zone), fn(&mut Place)); 6] = [
+    type Demand = (&'static str, fn(&mut Zone), fn(&mut Place));
+    let demands: [Demand; 6] = [
         ("server", |zone| zone.servers = vec!["n2".into(), "n3".into()], |place| place.server = "n3".into()),
         ("cluster", |zone| zone.cluster = Some("east".into()), |place| place.cluster = Some("east".into())),
         (
@@ -106,7 +106,7 @@ fn each_demand_of_a_zone_is_met_or_the_agent_stays_out() {
         assert_eq!(unmet, Err(Reason::WrongZone), "{what}");
     }
     let foreign = place(|place| (place.encrypted, place.verified) = (true, vec![[3; 32]]));
-    let vault = zone("vault", |zone| (zone.tls, zone.ca) = (ZoneTls::Verified, Some(ca)));
+    let vault = zone("vault", |zone| (zone.tls, zone.ca) = (ZoneTls::Verified, Some([9; 32])));
     assert_eq!(verdict(vec![vault], Some("vault"), &[], &foreign), Err(Reason::WrongZone), "another CA");
     let half = place(|place| place.tags = vec!["hsm".into()]);
     let vault = zone("vault", |zone| zone.tags = vec!["hsm".into(), "floor-2".into()]);
