@@ -87,6 +87,8 @@ pub enum Code {
     GrantUseless,
     /// Flow grants that together lift more than any of them says (a warning).
     LeakingGrants,
+    /// Too many chains of flow grants to search them all (a warning).
+    LeaksNotSearched,
     /// A team whose floor is forgotten can write down what it read before (a warning).
     ForgetfulTeam,
     /// A rule, a team or everything is under observation, so that no label check holds (a warning).
@@ -134,6 +136,7 @@ impl Code {
             Self::GrantWide => "grant_wide",
             Self::GrantUseless => "grant_useless",
             Self::LeakingGrants => "leaking_grants",
+            Self::LeaksNotSearched => "leaks_not_searched",
             Self::ForgetfulTeam => "forgetful_team",
             Self::Observed => "observed",
         }

@@ -142,6 +142,18 @@ impl<'m> Map<'m> {
             while let Some(state) = queue.pop_front() {
                 steps += 1;
                 if steps > MOST_STEPS {
+                    // Never silently: what is not searched may leak.
+                    let message = "the flow grants make too many chains to search them all for leaks";
+                    findings.push(
+                        Finding::error(
+                            Code::LeaksNotSearched,
+                            message,
+                            self.view.places.grant(&first.name),
+                            "the search ended here",
+                        )
+                        .warning()
+                        .help("narrow the grants, so that fewer of them can follow one another"),
+                    );
                     return;
                 }
                 let known = lowest.entry(state.rule).or_default();
