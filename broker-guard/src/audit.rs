@@ -16,6 +16,7 @@
 //! | know what is logged | [`entry`], [`hex`]; the order it must stand in: [`order`] |
 //! | check a log | [`verify`] |
 //! | find something | [`search`] |
+//! | know whether parents are true | [`parents`] (pure) |
 //! | convince someone else | [`prove`] |
 //! | know the forms | [`tree`], [`note`], [`bundle`], [`path`] (pure) |
 //!
@@ -40,6 +41,7 @@ mod frame;
 pub mod hex;
 pub mod note;
 pub mod order;
+pub mod parents;
 pub mod path;
 pub mod prove;
 mod read;

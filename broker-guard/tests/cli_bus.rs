@@ -144,6 +144,9 @@ fn a_bus_is_used_watched_and_stopped() {
     assert_eq!((&story["verdict"], &story["entry"]["admitted"]["envelope"]), (&"admit".into(), &id.into()));
     assert_eq!(says(&place, &["status", "-c", "bus", "--json"])["ready"], true);
     assert_eq!(says(&place, &["audit", "verify", "-c", "bus", "--json"])["verified"], true);
+    let parents = says(&place, &["audit", "parents", "-c", "bus", "--json"]);
+    // Of the message that says so, and of the reply, which derives from its request.
+    assert_eq!((&parents["parents"], &parents["untrue"]), (&2.into(), &0.into()), "{parents}");
     let leaf = story["leaf"].to_string();
     says(&place, &["audit", "prove", &leaf, "-c", "bus", "--out", "entry.proof", "--json"]);
     let proven = says(&place, &["audit", "check-proof", "entry.proof", "-c", "bus", "--json"]);

@@ -2,6 +2,7 @@
 
 mod check_proof;
 mod entry_text;
+mod parents;
 mod prove;
 mod search;
 mod verify;
@@ -22,6 +23,7 @@ use crate::{audit::note::NoteKey, keyfile::read_credential, service::log_name};
 pub(crate) enum Command {
     Verify(verify::Args),
     Search(search::Args),
+    Parents(parents::Args),
     Prove(prove::Args),
     CheckProof(check_proof::Args),
 }
@@ -30,6 +32,7 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Verify(args) => verify::run(args, output),
         Command::Search(args) => search::run(args, output),
+        Command::Parents(args) => parents::run(args, output),
         Command::Prove(args) => prove::run(args, output),
         Command::CheckProof(args) => check_proof::run(args, output),
     }
