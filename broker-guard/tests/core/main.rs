@@ -15,4 +15,5 @@ mod flow;
 mod noninterference;
 mod reference;
 mod simulation;
+mod taint;
 mod world;
