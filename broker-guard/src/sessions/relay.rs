@@ -213,7 +213,7 @@ impl Sessions {
         let who = &reader.principal;
         let Ok(rule) = policy.may_receive(who, key.rule.as_str(), key.label) else { return false };
         match key.asker {
-            Some(asker) => asker == reader.id() && rule.publishers.names(who),
+            Some(asker) => rule.is_request() && asker == reader.id() && rule.publishers.names(who),
             None => rule.subscribers.names(who) && reader.reads(&key.rule),
         }
     }

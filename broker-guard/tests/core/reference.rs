@@ -159,7 +159,13 @@ impl Law {
     pub(crate) fn may_read(&self, person: &Person, rule: &str, mark: &Mark, asked: bool) -> bool {
         let Some(rule) = self.rule(rule) else { return false };
         let named = if asked { &rule.publishers } else { &rule.subscribers };
-        named.contains(&person.team) && rule.takes(mark) && self.declares(mark) && self.cleared(person, mark)
+        // Under a rule whose messages are not answered any more, nobody reads answers.
+        let answered = rule.request || !asked;
+        // Whether a sender keeps to the range is noted where senders are observed; who reads needs clearance.
+        let noted = rule.observed || self.observed || self.teams.iter().any(|team| team.observed);
+        let ranged = noted || rule.takes(mark);
+        let cleared = self.declares(mark) && self.cleared(person, mark);
+        answered && named.contains(&person.team) && ranged && cleared
     }
 
     pub(crate) fn may_subscribe(&self, person: &Person, rule: &str, pattern: &str, serves: bool) -> bool {
