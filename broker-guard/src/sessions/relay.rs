@@ -303,7 +303,7 @@ impl Sessions {
     ) -> Result<(), Refused> {
         let session = self.session(reader)?;
         let agent = session.agent().clone();
-        let scope = self.taint_scope(&session.principal);
+        let scope = self.taint_scope_of(&agent);
         let holder = match scope {
             TaintScope::Agent => Holder::Agent(agent.clone()),
             TaintScope::Session => Holder::Session {
@@ -326,6 +326,14 @@ impl Sessions {
 
     fn taint_scope(&self, who: &Principal) -> TaintScope {
         self.in_force.policy.team(who.team()).map(|team| team.taint).unwrap_or_default()
+    }
+
+    /// How long it counts against an agent what its sessions are given. An agent may be here under credentials of
+    /// several teams, when it was moved and its old one is still good: one that does not forget is enough.
+    fn taint_scope_of(&self, agent: &AgentToken) -> TaintScope {
+        let mut scopes =
+            self.roster.of_agent(agent.as_str()).map(|session| self.taint_scope(&session.principal));
+        if scopes.all(|scope| scope == TaintScope::Session) { TaintScope::Session } else { TaintScope::Agent }
     }
 
     /// Under a policy that no longer takes a team to forget between sessions, what one session of an agent was

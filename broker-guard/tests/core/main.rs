@@ -11,6 +11,7 @@
 mod checks;
 mod clear;
 mod control;
+mod floors;
 mod flow;
 mod noninterference;
 mod reference;
