@@ -114,6 +114,25 @@ async fn who_is_in_is_cut_when_a_new_policy_puts_its_team_elsewhere() {
     assert_eq!(auth.departure().await.agent, *keeper.token());
 }
 
+/// Nobody is let in on an expired status statement; that keeps nobody in who is to leave.
+#[tokio::test]
+async fn who_is_in_is_cut_though_the_status_expired() {
+    let server = TestServer::start(ServerSpec::default()).await;
+    let bus = TestBus::fresh();
+    let mut auth = TestAuth::start(&server, &bus, &policy("")).await;
+    let (keeper, ranger) = (bus.agent("keeper", "keepers"), bus.agent("ranger", "rangers"));
+    let mut connection = keeper.connect(&server).await.unwrap();
+    let mut staying = ranger.connect(&server).await.unwrap();
+    assert_eq!(auth.decision().await.outcome, Outcome::Admitted);
+    assert_eq!(auth.decision().await.outcome, Outcome::Admitted);
+    auth.core.set_status(Some(bus.status(&[], -1)));
+    auth.core.set_policy(Some(bus.policy(&policy(r#"servers = ["vault-1"]"#), 2)));
+    assert_eq!(auth.auth.recheck().await, 1);
+    connection.closed().await;
+    assert_eq!(auth.departure().await.agent, *keeper.token());
+    staying.publish(&bus.wire.control(ranger.token(), &ranger.session_id(), "bye"), "x").await.unwrap();
+}
+
 /// Connects by TLS with the client certificate of `authority`.
 async fn connect_by_tls(
     server: &TestServer,

@@ -151,8 +151,6 @@ impl Shared {
         let barred = |identity: &PublicKey| self.authority.is_barred(identity);
         let context = self.context(policy.as_deref(), status.as_deref(), &barred, &|_| None);
         let unfit = |connection: &'a Connection| match again(connection, &context) {
-            // Those who are in stay: no new keys are granted to them, which is the clients' to see to.
-            Err(refused) if refused.reason == Reason::StatusExpired => None,
             Err(refused) => Some((connection, refused)),
             Ok(permissions) if permissions == connection.permissions => None,
             Ok(_) => Some((connection, Refused::new(Reason::OldPolicy, "permissions"))),
@@ -263,7 +261,7 @@ fn again(connection: &Connection, context: &Context<'_>) -> Result<[u8; 32], Ref
         credential: Credential::verify(&connection.credential, bus, &context.roots.issuer)?,
         certificate: SessionCertificate::verify(&connection.certificate, bus)?,
     };
-    Ok(verify::permissions_digest(&verify::admit(&proven, &connection.place, context)?.permissions))
+    Ok(verify::permissions_digest(&verify::readmit(&proven, &connection.place, context)?.permissions))
 }
 
 /// The state behind these locks is whole between any two statements, so a panic elsewhere does not spoil it.

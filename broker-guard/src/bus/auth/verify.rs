@@ -154,12 +154,29 @@ fn prove(request: &AuthRequest, context: &Context<'_>) -> Result<Proven, Refused
     Ok(Proven { credential, certificate })
 }
 
-/// Whether someone who is known may come in, and with what. Also asked about connections that are in, when
-/// policy or status change.
+/// Whether someone who is known may come in, and with what.
 ///
 /// # Errors
 /// As [`decide`] lists for the lobby; `too_large` or `policy_invalid` if the permissions cannot be made.
 pub fn admit(proven: &Proven, place: &Place, context: &Context<'_>) -> Result<Admission, Refused> {
+    judge(proven, place, context, true)
+}
+
+/// Whether a connection that is in may stay, and with what: as [`admit`], but a status statement whose time is over
+/// ends no connection. All else holds against who is in, then too.
+///
+/// # Errors
+/// As [`admit`], but for `status_expired`.
+pub fn readmit(proven: &Proven, place: &Place, context: &Context<'_>) -> Result<Admission, Refused> {
+    judge(proven, place, context, false)
+}
+
+fn judge(
+    proven: &Proven,
+    place: &Place,
+    context: &Context<'_>,
+    newcomer: bool,
+) -> Result<Admission, Refused> {
     let (claims, now) = (proven.credential.claims(), context.now);
     if claims.role == Role::Guard {
         return Err(Refused::new(Reason::WrongRole, "credential.role"));
@@ -171,7 +188,9 @@ pub fn admit(proven: &Proven, place: &Place, context: &Context<'_>) -> Result<Ad
     if status.is_revoked(&claims.identity) {
         return Err(Refused::new(Reason::Revoked, "credential"));
     }
-    status.check_time(now)?;
+    if newcomer {
+        status.check_time(now)?;
+    }
     let policy = context.policy.ok_or(Refused::new(Reason::NoPolicy, "policy"))?;
     let principal = match claims.role {
         Role::Observer => None,
