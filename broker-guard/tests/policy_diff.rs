@@ -201,6 +201,51 @@ fn an_observed_sender_is_said_where_it_was_not() {
     assert_eq!(first(&back).0, Effect::Closes);
 }
 
+fn says(diff: &Diff, effect: Effect, what: &str) -> bool {
+    diff.changes.iter().any(|change| change.effect == effect && change.what.contains(what))
+}
+
+#[test]
+fn what_comes_new_and_observed_lets_others_send() {
+    // Nobody else is named, so nothing flows by the rule's own words.
+    let rule = r#"
+[rules.diary]
+pattern = "diary.>"
+publishers = [{ agent = "ada" }]
+subscribers = [{ agent = "ada" }]
+labels = { level = "internal", integrity = "untrusted" }
+observe = true
+
+[grants.publish]"#;
+    let (there, _) = edited(&[("\n[grants.publish]", rule)]);
+    assert!(there.opens() && says(&there, Effect::Opens, "rule diary"), "{there:?}");
+    let team = "[teams.guest]\nclearance = { level = \"public\" }\nobserve = true\n\n[teams.reader]";
+    let (there, _) = edited(&[("[teams.reader]", team)]);
+    assert!(there.opens() && says(&there, Effect::Opens, "team guest"), "{there:?}");
+}
+
+#[test]
+fn a_zone_of_no_team_is_told_too() {
+    // Credentials may name it.
+    let zone = |servers: &str| {
+        format!("[zones.yard]\nceiling = {{ level = \"secret\" }}\n{servers}\n[teams.writer]")
+    };
+    let with = |servers| trial(&POLICY.replace("[teams.writer]", &zone(servers)));
+    let (narrow, wide) = (with("servers = [\"n9\"]\n"), with(""));
+    let there = diff(&narrow, &wide);
+    assert!(there.opens() && says(&there, Effect::Opens, "zone yard: servers"), "{there:?}");
+    assert!(says(&diff(&wide, &narrow), Effect::Closes, "zone yard: servers"));
+}
+
+#[test]
+fn a_rule_that_is_renamed_does_not_hide_a_larger_burst() {
+    let (there, _) = edited(&[
+        ("[rules.items]", "[rules.things]"),
+        ("per_second = 10, burst = 20", "per_second = 9, burst = 2000"),
+    ]);
+    assert!(says(&there, Effect::Opens, "rule things, rate"), "{there:?}");
+}
+
 #[test]
 fn a_grant_inside_another_opens_nothing() {
     let grant = POLICY.split_once("[grants.publish]").unwrap().1;

@@ -72,13 +72,19 @@ impl Changes<'_> {
             };
             let before: Vec<&Rule> = self.old.records().rules.iter().filter(same).collect();
             let (name, pattern) = (&is.name, is.pattern.as_str());
-            let Some(first) = before.first() else { continue };
+            let Some(first) = before.first() else {
+                // Its flows are told as such; that others than its publishers may send is not among them.
+                self.switch(&format!("rule {name}"), false, is.observe);
+                continue;
+            };
             self.push(
                 Effect::Changes,
                 format!("rule {name} is new; on {pattern} envelopes named rule {}", first.name),
             );
-            let rate = most(before.iter().map(|rule| rule.rate.map(pair)));
-            self.limit(&format!("rule {name}, rate"), rate, is.rate.map(pair), show_pair);
+            let per_second = most(before.iter().map(|rule| rule.rate.map(|rate| rate.per_second)));
+            let burst = most(before.iter().map(|rule| rule.rate.map(|rate| rate.burst)));
+            let rate = per_second.zip(burst).map(|(per_second, burst)| Rate { per_second, burst });
+            self.rate(&format!("rule {name}, rate"), rate, is.rate);
             let bytes = before.iter().map(|rule| rule.max_bytes).max();
             self.limit(&format!("rule {name}, size"), bytes, Some(is.max_bytes), |n| format!("{n} bytes"));
             let fan_in = most(before.iter().map(|rule| rule.fan_in));
@@ -138,6 +144,7 @@ impl Changes<'_> {
             let name = &is.name;
             let Some(was) = old.tables().team(name.as_str()) else {
                 self.push(Effect::Changes, format!("team {name} is new"));
+                self.switch(&format!("team {name}"), false, is.observe);
                 continue;
             };
             let reach = |trial: &Trial, team: &Team| {

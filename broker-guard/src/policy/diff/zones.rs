@@ -30,6 +30,17 @@ pub(super) fn changes(old: &Trial, new: &Trial) -> Vec<Change> {
             found.push(Change { effect: Effect::Changes, what: moved });
         }
     }
+    // A credential may name zones too, of which nobody knows here: where no team tells of a change, the zone does.
+    for is in &new.tables().zones {
+        let told =
+            |trial: &Trial| trial.tables().teams.iter().any(|team| team.zone.as_ref() == Some(&is.name));
+        let Some(was) = old.tables().zone(is.name.as_str()).filter(|_| !(told(old) && told(new))) else {
+            continue;
+        };
+        for (effect, differs) in both(Some(was), Some(is)) {
+            found.push(Change { effect, what: format!("zone {}: {differs}", is.name) });
+        }
+    }
     found
 }
 
