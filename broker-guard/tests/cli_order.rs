@@ -1,7 +1,7 @@
 //! Orders from hand to hand, without a guard: drafts, signatures, and what is refused.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod cli;
 

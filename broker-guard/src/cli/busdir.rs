@@ -14,6 +14,7 @@ use sealbus_envelope::{
 
 use super::failure::{Exit, Failure};
 use crate::{
+    archive::{self, Archive},
     config::Config,
     keyfile::{self, read_seed},
     policy::{bundle, compile::CompiledPolicy},
@@ -88,6 +89,29 @@ impl BusDir {
             Failure::because(Exit::Config, "policy_bundle", message, remedy, source)
         })?;
         bundle::load(&bytes, &self.config.roots, 0).map_err(|error| Failure::bundle(path, &error))
+    }
+
+    /// A version of the policy that is kept here, or the one in force.
+    pub(crate) fn kept(&self, version: u64) -> Result<Bundle, Failure> {
+        let (in_force, _) = self.bundle()?;
+        if version == in_force.head().fields().version {
+            return Ok(in_force);
+        }
+        let archive = Archive::new(self.root().join(archive::DIRECTORY));
+        let told = |source| Failure::io("read", archive.dir(), source);
+        let Some(bytes) = archive.read(version).map_err(told)? else {
+            let message = format!("policy version {version} is not kept in `{}`", archive.dir().display());
+            let remedy =
+                "`sealbus policy history --fetch` brings published versions here; or name the bundle's file";
+            return Err(Failure::told(Exit::Config, "unknown_version", message, remedy));
+        };
+        self.signed(&archive.dir().join(version.to_string()), &bytes)
+    }
+
+    /// A signed bundle of this bus, which came from `path`.
+    pub(crate) fn signed(&self, path: &Path, bytes: &[u8]) -> Result<Bundle, Failure> {
+        let loaded = bundle::load(bytes, &self.config.roots, 0);
+        loaded.map(|(bundle, _)| bundle).map_err(|error| Failure::bundle(path, &error))
     }
 
     /// The status statement in force. It may have expired.

@@ -23,7 +23,7 @@ Examples:
   sealbus whoami --creds agents/alice.creds
   sealbus whoami --json | jq '.rules[].name'
 
-Connects as the agent. The rules come with proofs under the signatures of the policy keys, so this is
+Connects as the agent. The rules come with proofs under the policy keys' signatures, so this is
 what the quorum signed and not what a guard says.";
 
 /// Show what an agent may do: its team, clearance, rules, flow grants and taint floor

@@ -20,9 +20,9 @@ Examples:
   sealbus audit parents
   sealbus audit parents --config /etc/sealbus --json | jq .sender | sort | uniq -c
 
-Reads the whole log twice. A parent is true if it was admitted before the envelope that names it, its
-sender was given the key of it or sealed it, and the label goes up or a flow grant is named. That a
-key was given is known; whether the message was read is not. Exit code 4 if one is not true.";
+Reads the whole log twice. A parent is true if it was admitted before the envelope that names it,
+its sender was given the key of it or sealed it, and the label goes up or a flow grant is named.
+That a key was given is known; whether the message was read is not. Exit code 4 if one is not true.";
 
 /// Check that envelopes derive from what they say they derive from
 #[derive(Debug, clap::Args)]

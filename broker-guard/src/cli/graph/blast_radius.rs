@@ -23,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   sealbus graph blast-radius collector-1
   sealbus graph blast-radius collector-1 --since 2h
-  sealbus graph blast-radius collector-1 --since 2026-01-31T12:00:00Z --json | jq '.log.own[].digest'
+  sealbus graph blast-radius collector-1 --since 7d --json | jq '.log.own[].digest'
 
 What whoever has the agent's key can read and write, and whom its words get to. With --since, also
 which envelopes in the audit log are suspect if the key was stolen then. A revoked agent counts as

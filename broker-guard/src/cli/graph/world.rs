@@ -15,7 +15,6 @@ use super::super::{
     when,
 };
 use crate::{
-    archive::{self, Archive},
     clock::now,
     graph::{Facts, Holder, Standing, TrustGraph, UnknownHolder, View, members},
     policy::{
@@ -117,18 +116,7 @@ pub(crate) fn agents(dir: &BusDir, in_force: &Bundle, at: Millis) -> Result<Vec<
 /// The policy meant by a version number, the path of a bundle or the path of a policy file.
 pub(crate) fn find(dir: &BusDir, in_force: &Bundle, which: &str) -> Result<(Records, Option<u64>), Failure> {
     if let Ok(version) = which.parse::<u64>() {
-        if version == in_force.head().fields().version {
-            return Ok((in_force.records().clone(), Some(version)));
-        }
-        let archive = Archive::new(dir.root().join(archive::DIRECTORY));
-        let told = |source| Failure::io("read", archive.dir(), source);
-        let Some(bytes) = archive.read(version).map_err(told)? else {
-            let message = format!("policy version {version} is not kept in `{}`", archive.dir().display());
-            let remedy =
-                "`sealbus policy history --fetch` brings published versions here; or name the bundle's file";
-            return Err(Failure::told(Exit::Config, "unknown_version", message, remedy));
-        };
-        return signed(dir, &archive.dir().join(which), &bytes);
+        return Ok((dir.kept(version)?.records().clone(), Some(version)));
     }
     let path = Path::new(which);
     if path.extension().is_some_and(|extension| extension == "toml") {
@@ -138,12 +126,7 @@ pub(crate) fn find(dir: &BusDir, in_force: &Bundle, which: &str) -> Result<(Reco
         return Ok((bundle::records(&checked.policy, &services, &dir.config.roots), None));
     }
     let bytes = fs::read(path).map_err(|source| Failure::io("read", path, source))?;
-    signed(dir, path, &bytes)
-}
-
-fn signed(dir: &BusDir, path: &Path, bytes: &[u8]) -> Result<(Records, Option<u64>), Failure> {
-    let (bundle, _) =
-        bundle::load(bytes, &dir.config.roots, 0).map_err(|error| Failure::bundle(path, &error))?;
+    let bundle = dir.signed(path, &bytes)?;
     Ok((bundle.records().clone(), Some(bundle.head().fields().version)))
 }
 

@@ -17,7 +17,7 @@ use super::{
     },
     source_of,
 };
-use crate::policy::{self, bundle, compile::CompileError, trial::Trial, words::parse_label};
+use crate::policy::{self, compile::CompileError, trial::Trial, words::parse_label};
 
 /// The first byte of a bundle: no text begins with it.
 const BUNDLE: u8 = 0x94;
@@ -25,8 +25,8 @@ const BUNDLE: u8 = 0x94;
 /// Which policy is asked.
 #[derive(Debug, Args)]
 pub(super) struct PolicyArg {
-    /// Ask this policy file or signed bundle instead of the policy in force
-    #[arg(long, value_name = "FILE")]
+    /// Ask this policy file, signed bundle or kept version instead of the policy in force
+    #[arg(long, value_name = "FILE|VERSION")]
     pub(super) policy: Option<PathBuf>,
     #[command(flatten)]
     pub(super) bus: BusArg,
@@ -46,15 +46,18 @@ impl PolicyArg {
 
 /// A policy file, or a signed bundle of the bus.
 pub(super) fn load(path: &Path, bus: &BusArg) -> Result<Trial, Failure> {
+    let version = path.to_str().and_then(|text| text.parse().ok()).filter(|_| !path.exists());
+    if let Some(version) = version {
+        let bundle = bus.open()?.kept(version)?;
+        return Trial::of_bundle(&bundle).map_err(|error| unusable(&error));
+    }
     let bytes = fs::read(path).map_err(|source| {
         let message = format!("cannot read the policy `{}`", path.display());
         let remedy = "name a policy file or a signed bundle";
         Failure::because(Exit::Config, "policy_unreadable", message, remedy, source)
     })?;
     if bytes.first() == Some(&BUNDLE) {
-        let dir = bus.open()?;
-        let (bundle, _) =
-            bundle::load(&bytes, &dir.config.roots, 0).map_err(|error| Failure::bundle(path, &error))?;
+        let bundle = bus.open()?.signed(path, &bytes)?;
         return Trial::of_bundle(&bundle).map_err(|error| unusable(&error));
     }
     let policy = policy::check(&source_of(path, bytes)?)?.policy;

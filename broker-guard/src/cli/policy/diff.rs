@@ -21,6 +21,7 @@ use crate::policy::{
 const EXAMPLES: &str = "\
 Examples:
   sealbus policy diff policy.bundle policy.toml
+  sealbus policy diff 3 4 --config mybus
   git show main:policy.toml > old.toml && sealbus policy diff old.toml policy.toml --json
 
 Tells which flows open, close or change, not which lines: a rule that is renamed or split changes
@@ -31,9 +32,11 @@ Exit code 5 if the new policy opens something, else 0.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A policy file or signed bundle
+    /// A policy file, a signed bundle, or the number of a version that is kept
+    #[arg(value_name = "OLD")]
     old: PathBuf,
-    /// The policy file or signed bundle that would replace it
+    /// The one that would replace it
+    #[arg(value_name = "NEW")]
     new: PathBuf,
     #[command(flatten)]
     bus: BusArg,
