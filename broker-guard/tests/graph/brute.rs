@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map::Entry},
 };
 
 use sealbus_envelope::{
@@ -30,6 +30,8 @@ pub(crate) type Sent = (usize, Option<usize>, (u8, u64, u8));
 pub(crate) type Got = Option<(usize, (u8, u64, u8))>;
 /// How far each state is from the start.
 pub(crate) type States = BTreeMap<(usize, Got), usize>;
+/// The labels that each rule carries.
+type Carried = BTreeMap<usize, BTreeSet<(u8, u64, u8)>>;
 
 pub(crate) const LEVELS: u8 = 3;
 pub(crate) const COMPARTMENTS: u8 = 2;
@@ -197,13 +199,9 @@ impl World {
     }
 
     /// All states that what `start` knows by itself can lead to, with their distance, and what carries it.
-    pub(crate) fn follow(
-        &self,
-        start: usize,
-        at: Millis,
-    ) -> (States, BTreeMap<usize, BTreeSet<(u8, u64, u8)>>) {
+    pub(crate) fn follow(&self, start: usize, at: Millis) -> (States, Carried) {
         let mut states = States::from([((start, None), 0)]);
-        let mut carried: BTreeMap<usize, BTreeSet<_>> = BTreeMap::new();
+        let mut carried = Carried::new();
         let mut queue = VecDeque::from([(start, None)]);
         while let Some((who, got)) = queue.pop_front() {
             let hops = states[&(who, got)] + 1;
@@ -214,8 +212,8 @@ impl World {
                 }
             }
             for next in self.next(who, got, at) {
-                if !states.contains_key(&next) {
-                    states.insert(next, hops);
+                if let Entry::Vacant(free) = states.entry(next) {
+                    free.insert(hops);
                     queue.push_back(next);
                 }
             }
