@@ -407,6 +407,7 @@ impl Sessions {
             }
         }
         if permissions_changed {
+            self.follow_new_policy(effects)?;
             self.end_lost_rights(now);
         }
         for (id, agent) in sessions {

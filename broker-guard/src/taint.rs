@@ -5,12 +5,12 @@
 //! read: nothing on the hot path, and no way to hide a read. Pure: the store keeps floors, the sessions ask.
 //!
 //! ```
-//! use sealbus_envelope::{label::Label, name::Name};
+//! use sealbus_envelope::{label::Label, name::Name, subject::Pattern};
 //! use sealbus_guard::taint::Floor;
-//! let (mut floor, rule) = (Floor::default(), Name::parse("findings")?);
+//! let (mut floor, rule, on) = (Floor::default(), Name::parse("findings")?, Pattern::parse("findings.>")?);
 //! assert_eq!(floor.join(), Label::BOTTOM, "nothing was read");
-//! assert!(floor.raise(&rule, Label::TOP));
-//! assert!(!floor.raise(&rule, Label::BOTTOM), "it never falls");
+//! assert!(floor.raise(&rule, &on, Label::TOP));
+//! assert!(!floor.raise(&rule, &on, Label::BOTTOM), "it never falls");
 //! assert_eq!(floor.join(), Label::TOP);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -24,6 +24,7 @@ use sealbus_envelope::{
     identity::SessionId,
     label::Label,
     name::{AgentToken, Name},
+    subject::Pattern,
     time::Millis,
 };
 use serde::{Deserialize, Serialize};
@@ -34,10 +35,13 @@ pub mod report;
 pub use clear::Cleared;
 
 /// What was read under each rule, joined.
+///
+/// By the rule's name and by the subjects that it covered then: under another policy the same name may stand for
+/// other subjects, and what a flow grant lifts was read on the subjects of its `from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floor {
     join: Label,
-    rules: BTreeMap<Name, Label>,
+    rules: BTreeMap<(Name, Pattern), Label>,
 }
 
 impl Default for Floor {
@@ -53,25 +57,37 @@ impl Floor {
         self.join
     }
 
-    /// What was read under each rule, by the rule's name.
-    pub fn rules(&self) -> impl Iterator<Item = (&Name, Label)> {
-        self.rules.iter().map(|(rule, label)| (rule, *label))
+    /// What was read under each rule, by the rule's name and the subjects that it covered then.
+    pub fn rules(&self) -> impl Iterator<Item = (&Name, &Pattern, Label)> {
+        self.rules.iter().map(|((rule, pattern), label)| (rule, pattern, *label))
     }
 
-    /// Adds what was read. Whether that raised it.
-    pub fn raise(&mut self, rule: &Name, label: Label) -> bool {
-        if self.rules.get(rule.as_str()).is_some_and(|held| held.dominates(label)) {
+    /// What was read under each rule, whatever it covered.
+    #[must_use]
+    pub fn by_name(&self) -> BTreeMap<&Name, Label> {
+        let mut names: BTreeMap<&Name, Label> = BTreeMap::new();
+        for (rule, _, label) in self.rules() {
+            let held = names.entry(rule).or_insert(label);
+            *held = held.join(label);
+        }
+        names
+    }
+
+    /// Adds what was read under a rule that covers `pattern`. Whether that raised it.
+    pub fn raise(&mut self, rule: &Name, pattern: &Pattern, label: Label) -> bool {
+        let of_rule = (rule.clone(), pattern.clone());
+        if self.rules.get(&of_rule).is_some_and(|held| held.dominates(label)) {
             return false;
         }
-        let held = self.rules.entry(rule.clone()).or_insert(label);
+        let held = self.rules.entry(of_rule).or_insert(label);
         *held = held.join(label);
         self.join = self.join.join(label);
         true
     }
 
     fn with(mut self, other: &Self) -> Self {
-        for (rule, label) in other.rules() {
-            self.raise(rule, label);
+        for (rule, pattern, label) in other.rules() {
+            self.raise(rule, pattern, label);
         }
         self
     }
@@ -117,6 +133,8 @@ pub struct Raise {
     pub holder: Holder,
     /// Under which rule the key was granted.
     pub rule: Name,
+    /// The subjects that the rule covered then.
+    pub pattern: Pattern,
     /// Its label.
     pub label: Label,
 }
@@ -158,7 +176,7 @@ impl Floors {
                 &mut self.sessions.entry(*session).or_insert_with(new).floor
             }
         };
-        floor.raise(&raise.rule, raise.label)
+        floor.raise(&raise.rule, &raise.pattern, raise.label)
     }
 
     /// What counts against a session: its own floor and its agent's. A team that changes its scope keeps what
@@ -177,12 +195,39 @@ impl Floors {
     pub fn settle(&mut self, agent: &AgentToken) -> Vec<Raise> {
         let of_agent: Vec<OfSession> =
             self.sessions.extract_if(|_, own| own.agent == *agent).map(|(_, own)| own).collect();
-        let raises = of_agent.iter().flat_map(|own| own.floor.rules()).map(|(rule, label)| Raise {
+        let raises = of_agent.iter().flat_map(|own| own.floor.rules()).map(|(rule, pattern, label)| Raise {
             holder: Holder::Agent(agent.clone()),
             rule: rule.clone(),
+            pattern: pattern.clone(),
             label,
         });
         raises.filter(|raise| self.raise(raise)).collect()
+    }
+
+    /// Counts what was read under rules that cover other subjects by now as read on those too: the keys that were
+    /// handed over go on opening what is sent under the rule. Gives what rose.
+    pub fn follow(&mut self, covers: impl Fn(&Name) -> Option<Pattern>) -> Vec<Raise> {
+        let raises_of = |holder: &Holder, floor: &Floor| -> Vec<Raise> {
+            let moved = |(rule, on, label): (&Name, &Pattern, Label)| {
+                let pattern = covers(rule).filter(|now| now != on)?;
+                Some(Raise { holder: holder.clone(), rule: rule.clone(), pattern, label })
+            };
+            floor.rules().filter_map(moved).collect()
+        };
+        let mut raises = Vec::new();
+        for (agent, floor) in &self.agents {
+            raises.extend(raises_of(&Holder::Agent(agent.clone()), floor));
+        }
+        for (agent, floor) in &self.clearing {
+            // It is forgotten by the agent, whichever order set it apart.
+            raises.extend(raises_of(&Holder::Clearing { agent: agent.clone(), order: [0; 16] }, floor));
+        }
+        for (session, own) in &self.sessions {
+            let holder = Holder::Session { session: *session, agent: own.agent.clone(), until: own.until };
+            raises.extend(raises_of(&holder, &own.floor));
+        }
+        raises.retain(|raise| self.raise(raise));
+        raises
     }
 
     /// What counts against every session of an agent.

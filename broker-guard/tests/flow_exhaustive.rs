@@ -166,8 +166,8 @@ fn a_floor_is_kept_but_for_exactly_what_a_grant_lifts() {
     for (a, b, gone) in maybe().flat_map(|a| maybe().flat_map(move |b| maybe().map(move |gone| (a, b, gone))))
     {
         let mut floor = Floor::default();
-        for (rule, read) in [("a", a), ("b", b), ("gone", gone)] {
-            read.map(|read| floor.raise(&name(rule), read.label()));
+        for (rule, on, read) in [("a", "a.x", a), ("b", "*.x", b), ("gone", "a.x", gone)] {
+            read.map(|read| floor.raise(&name(rule), &pattern(on), read.label()));
         }
         for label in Plain::all() {
             let told = |read: Option<Plain>| read.is_none_or(|read| label.may_tell(read));

@@ -105,13 +105,14 @@ impl Desk {
     pub fn new(
         wire: WireSubjects,
         guard_key: SigningKey,
-        sessions: Sessions,
+        mut sessions: Sessions,
         audit: AuditLog,
         store: Arc<Store>,
         metrics: Metrics,
     ) -> Self {
         let bus = sessions.in_force().policy.tables().bus;
         metrics.audit_writable.set(1);
+        let unsaved = sessions.follow_policy();
         let mut desk = Self {
             bus,
             checker: Checker::new(bus, wire.clone()),
@@ -121,7 +122,7 @@ impl Desk {
             audit,
             audit_failed: false,
             store,
-            unsaved: Vec::new(),
+            unsaved,
             seen: SeenCache::default(),
             denials: Denials::default(),
             observed: Denials::default(),

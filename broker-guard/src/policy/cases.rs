@@ -230,7 +230,7 @@ impl Reader<'_> {
         let reason = self.optional(raw.reason.as_ref(), Self::reason);
         let mut held = Floor::default();
         for (rule, label) in floor.into_iter().collect::<Option<Vec<_>>>()? {
-            held.raise(&rule, label);
+            self.trial.read_under(&mut held, &rule, label);
         }
         Some(Case {
             name: raw.name.get_ref().clone(),

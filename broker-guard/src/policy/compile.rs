@@ -110,10 +110,15 @@ pub struct CompiledGrant {
 }
 
 impl CompiledGrant {
-    /// Whether it lifts what was labelled `label` and read under `rule`.
+    /// Whether it lifts what was labelled `label` and read under `rule` when that covered `pattern`.
     #[must_use]
-    pub fn lifts(&self, rule: &CompiledRule, label: Label) -> bool {
-        self.record.lifts(label) && self.from.binary_search(&rule.id).is_ok()
+    pub fn lifts(&self, rule: &CompiledRule, pattern: &Pattern, label: Label) -> bool {
+        let covers = || match rule.pattern == *pattern {
+            true => self.from.binary_search(&rule.id).is_ok(),
+            // The rule was changed since. What counts is where it was read, not where one would read it now.
+            false => self.record.from.covers(pattern),
+        };
+        self.record.lifts(label) && covers()
     }
 }
 

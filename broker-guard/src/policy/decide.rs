@@ -200,10 +200,11 @@ impl CompiledPolicy {
             return Ok(());
         }
         // What came under a rule that is gone no grant can lift: nobody can say any more what it was.
-        let lifted = |rule: &Name, read: Label| {
-            grant.is_some_and(|grant| self.rule(rule.as_str()).is_some_and(|rule| grant.lifts(rule, read)))
+        let lifted = |rule: &Name, on: &Pattern, read: Label| {
+            let rule = self.rule(rule.as_str());
+            grant.is_some_and(|grant| rule.is_some_and(|rule| grant.lifts(rule, on, read)))
         };
-        if floor.rules().all(|(rule, read)| label.dominates(read) || lifted(rule, read)) {
+        if floor.rules().all(|(rule, on, read)| label.dominates(read) || lifted(rule, on, read)) {
             Ok(())
         } else {
             Err(Reason::BelowFloor)

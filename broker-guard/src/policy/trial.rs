@@ -9,6 +9,7 @@ use sealbus_envelope::{
     label::{Clearance, Integrity, Label},
     name::Name,
     policy::{Bundle, Party, Records, Tables, Who},
+    subject::Pattern,
     time::{Millis, Validity},
 };
 
@@ -17,6 +18,7 @@ use super::{
     compile::{CompileError, CompiledPolicy},
     model::Policy,
 };
+use crate::taint::Floor;
 
 /// A policy's records and the same compiled.
 #[derive(Debug, Clone)]
@@ -63,6 +65,16 @@ impl Trial {
     /// The same, compiled. Not for enforcing: nobody may have signed it.
     pub(crate) const fn compiled(&self) -> &CompiledPolicy {
         &self.compiled
+    }
+
+    /// Adds to a floor what was read under one of its rules. What came under another counts too; no flow grant
+    /// lifts it, so what it covered makes no difference.
+    pub fn read_under(&self, floor: &mut Floor, rule: &Name, label: Label) {
+        let known = self.compiled.rule(rule.as_str()).map(|known| known.pattern.clone());
+        // A name is a subject of one token.
+        if let Some(pattern) = known.or_else(|| Pattern::parse(rule.as_str()).ok()) {
+            floor.raise(rule, &pattern, label);
+        }
     }
 
     /// The version, 0 if it is not from a bundle.

@@ -301,6 +301,8 @@ impl Sessions {
         label: Label,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
+        let unknown = Refused::new(Reason::UnknownRule, "grant");
+        let pattern = self.in_force.policy.rule(rule.as_str()).ok_or(unknown)?.pattern.clone();
         let session = self.session(reader)?;
         let agent = session.agent().clone();
         let scope = self.taint_scope_of(&agent);
@@ -316,7 +318,7 @@ impl Sessions {
             TaintScope::Agent => self.roster.of_agent(agent.as_str()).map(LiveSession::id).collect(),
             TaintScope::Session => vec![reader],
         };
-        let raise = Raise { holder, rule, label };
+        let raise = Raise { holder, rule, pattern, label };
         if !self.floors.raise(&raise) {
             return Ok(());
         }
@@ -351,6 +353,26 @@ impl Sessions {
         raises.into_iter().for_each(|raise| effects.raise_floor(raise));
         let sessions = self.roster.of_agent(agent.as_str()).map(LiveSession::id).collect();
         self.show_floor(agent, sessions, effects)
+    }
+
+    /// Has floors follow the policy in force; what rose is to be on disk before anything is told. For a guard that
+    /// has just started: rules may cover other subjects than when it stopped.
+    #[must_use]
+    pub fn follow_policy(&mut self) -> Vec<Raise> {
+        let policy = &self.in_force.policy;
+        self.floors.follow(|rule| policy.rule(rule.as_str()).map(|rule| rule.pattern.clone()))
+    }
+
+    /// The same, for a policy that comes into force while sessions are live.
+    pub(super) fn follow_new_policy(&mut self, effects: &mut Effects) -> Result<(), Refused> {
+        let raises = self.follow_policy();
+        let agents: HashSet<AgentToken> = raises.iter().map(|raise| raise.holder.agent().clone()).collect();
+        raises.into_iter().for_each(|raise| effects.raise_floor(raise));
+        for agent in agents {
+            let sessions = self.roster.of_agent(agent.as_str()).map(LiveSession::id).collect();
+            self.show_floor(&agent, sessions, effects)?;
+        }
+        Ok(())
     }
 
     /// Has sessions of an agent held to its floor as it is now, and tells them.

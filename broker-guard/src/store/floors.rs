@@ -4,6 +4,8 @@ use redb::ReadableTable;
 use sealbus_envelope::{
     label::Label,
     name::{AgentToken, Name},
+    reason::Refused,
+    subject::Pattern,
     time::Millis,
 };
 
@@ -18,12 +20,12 @@ impl Store {
     pub fn raise_floors(&self, raises: &[Raise]) -> Result<(), StoreError> {
         let raises: Vec<_> = raises
             .iter()
-            .map(|raise| Ok((self.encode(&raise.holder)?, raise)))
+            .map(|raise| Ok((self.encode(&raise.holder)?, row_of(raise), raise)))
             .collect::<Result<_, StoreError>>()?;
         let damaged = self.write(|tx| {
             let mut table = tx.open_table(FLOORS)?;
-            for (holder, raise) in &raises {
-                let key = (holder.as_slice(), raise.rule.as_str());
+            for (holder, row, raise) in &raises {
+                let key = (holder.as_slice(), row.as_str());
                 let held = table.get(key)?.map(|held| rmp_serde::from_slice::<Label>(held.value()));
                 let label = match held {
                     None => raise.label,
@@ -54,10 +56,10 @@ impl Store {
             });
             rows.collect::<Result<Vec<_>, _>>().map_err(Into::into)
         })?;
-        let raises = rows.into_iter().map(|(holder, rule, label)| {
-            let rule = Name::parse(&rule)
-                .map_err(|refused| StoreError::corrupt(self.path(), refused.to_string()))?;
-            Ok(Raise { holder: self.decode(&holder)?, rule, label: self.decode(&label)? })
+        let raises = rows.into_iter().map(|(holder, row, label)| {
+            let (rule, pattern) =
+                read_row(&row).map_err(|refused| StoreError::corrupt(self.path(), refused.to_string()))?;
+            Ok(Raise { holder: self.decode(&holder)?, rule, pattern, label: self.decode(&label)? })
         });
         let mut floors: Floors = raises.collect::<Result<_, StoreError>>()?;
         for (agent, cleared) in self.cleared()? {
@@ -93,6 +95,16 @@ impl Store {
     }
 }
 
+/// A rule and what it covered, as one text. Neither has a space.
+fn row_of(raise: &Raise) -> String {
+    format!("{} {}", raise.rule, raise.pattern)
+}
+
+fn read_row(row: &str) -> Result<(Name, Pattern), Refused> {
+    let (rule, pattern) = row.split_once(' ').unwrap_or((row, ""));
+    Ok((Name::parse(rule)?, Pattern::parse(pattern)?))
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -117,7 +129,13 @@ mod tests {
         let session = SessionId::from_bytes([7; 32]);
         let own = Holder::Session { session, agent: agent.clone(), until: Millis(500) };
         let rule = Name::parse("notes").unwrap();
-        let raise = |holder: &Holder, label| Raise { holder: holder.clone(), rule: rule.clone(), label };
+        let pattern = Pattern::parse("notes.>").unwrap();
+        let raise = |holder: &Holder, label| Raise {
+            holder: holder.clone(),
+            rule: rule.clone(),
+            pattern: pattern.clone(),
+            label,
+        };
         {
             let store = Store::open(&path).unwrap();
             store.raise_floors(&[raise(&holder, label(2, 2)), raise(&own, label(3, 1))]).unwrap();

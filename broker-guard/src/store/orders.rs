@@ -101,6 +101,7 @@ mod tests {
         label::{Compartments, Integrity, Label, Level},
         name::Name,
         order::OrderKind,
+        subject::Pattern,
     };
 
     use super::*;
@@ -125,7 +126,8 @@ mod tests {
     fn raise(agent: &str, rule: &str, level: u8) -> Raise {
         let label = Label::new(Level::new(level).unwrap(), Compartments::EMPTY, Integrity::HIGHEST);
         let agent = AgentToken::parse(agent).unwrap();
-        Raise { holder: Holder::Agent(agent), rule: Name::parse(rule).unwrap(), label }
+        let pattern = Pattern::parse(rule).unwrap();
+        Raise { holder: Holder::Agent(agent), rule: Name::parse(rule).unwrap(), pattern, label }
     }
 
     fn level(floors: &Floors, agent: &str) -> u8 {

@@ -7,7 +7,7 @@
 //! steps is a new floor and stays. A guard that dies between them finds what was set apart and goes on; of
 //! senders that come back with keys of before, it takes none.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use sealbus_envelope::{
     identity::{MAX_SESSION_MS, SessionCertificate, SessionId},
@@ -59,11 +59,13 @@ impl Floors {
     #[must_use]
     pub fn clear_of(&self, agent: &AgentToken, live: Vec<SessionId>, now: Millis) -> Cleared {
         let before = self.cleared.get(agent.as_str());
-        let mut held = self.of_agent(agent);
+        let floor = self.of_agent(agent);
+        let mut held: BTreeMap<&Name, Label> = floor.by_name();
         let mut ended: HashSet<SessionId> = live.into_iter().collect();
         if let Some(before) = before {
             for (rule, label) in &before.held {
-                held.raise(rule, *label);
+                let held = held.entry(rule).or_insert(*label);
+                *held = held.join(*label);
             }
             // Those that ended longer ago are known by their age.
             if now.since(before.at) < BACKDATED_MS {
@@ -73,7 +75,7 @@ impl Floors {
         let mut ended: Vec<SessionId> = ended.into_iter().collect();
         ended.sort();
         let at = before.map_or(now, |before| before.at.max(now));
-        Cleared { at, held: held.rules().map(|(rule, label)| (rule.clone(), label)).collect(), ended }
+        Cleared { at, held: held.into_iter().map(|(rule, label)| (rule.clone(), label)).collect(), ended }
     }
 
     /// Sets apart what counts against the agent as a whole.
@@ -123,6 +125,7 @@ mod tests {
     use sealbus_envelope::{
         identity::{BusId, SigningKey},
         label::{Compartments, Integrity, Level},
+        subject::Pattern,
         time::Validity,
     };
 
@@ -150,7 +153,8 @@ mod tests {
     }
 
     fn raise(rule: &str, level: u8) -> Raise {
-        Raise { holder: Holder::Agent(agent()), rule: name(rule), label: label(level) }
+        let pattern = Pattern::parse(rule).unwrap();
+        Raise { holder: Holder::Agent(agent()), rule: name(rule), pattern, label: label(level) }
     }
 
     fn join(floors: &Floors) -> Label {

@@ -53,7 +53,8 @@ impl Floors {
             scope,
             floor: tables.show(floor.join()),
             rules: floor
-                .rules()
+                .by_name()
+                .into_iter()
                 .map(|(rule, label)| RuleReport { rule: rule.to_string(), label: tables.show(label) })
                 .collect(),
         };

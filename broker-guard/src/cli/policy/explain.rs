@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let mut floor = Floor::default();
     for text in &args.floor {
         let (rule, read) = read_under(&trial, text)?;
-        floor.raise(&rule, read);
+        trial.read_under(&mut floor, &rule, read);
     }
     let question = Question {
         who: &who,

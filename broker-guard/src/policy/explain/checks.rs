@@ -91,7 +91,7 @@ const FLOOR: Check =
             .question
             .floor
             .rules()
-            .map(|(rule, label)| format!("{} under {rule}", f.label(Some(label))))
+            .map(|(rule, _, label)| format!("{} under {rule}", f.label(Some(label))))
             .collect();
         if read.is_empty() { "nothing".to_owned() } else { read.join(", ") }
     });

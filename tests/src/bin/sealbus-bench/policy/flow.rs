@@ -186,7 +186,9 @@ impl Guard {
 
         let mut floor = Floor::default();
         (0..case.floor).for_each(|n| {
-            floor.raise(&name(&format!("read{n}")), level(1));
+            let rule = name(&format!("read{n}"));
+            let pattern = &self.policy.rule(rule.as_str()).expect("a rule").pattern;
+            floor.raise(&rule, pattern, level(1));
         });
         let principal = self.policy.principal(&claims).expect("a principal");
         let fields = HeaderFields {
