@@ -2,14 +2,18 @@
 //! are handed in. No login: listens on loopback unless told otherwise, says nothing secret, and does only what
 //! a quorum signed.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
-    http::StatusCode,
-    response::IntoResponse,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{StatusCode, header::HOST},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use sealbus_envelope::order::MAX_ORDER;
@@ -113,6 +117,7 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: CancellationTo
         .route("/floors", get(ask::floors))
         .route("/orders", post(ask::order).layer(DefaultBodyLimit::max(MAX_ORDER)))
         .with_state(pages.asking.clone());
+    let local = listener.local_addr()?.ip().is_loopback();
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -120,7 +125,28 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: CancellationTo
         .route("/metrics", get(metrics))
         .with_state(pages)
         .merge(asked);
+    let router = if local { router.layer(middleware::from_fn(addressed)) } else { router };
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// On loopback the pages are this machine's. A browser on it asks on behalf of any web page, which can have its own
+/// name lead here and then read the answers as its own; but the name stands in the request.
+async fn addressed(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+    if host.is_none_or(is_this_machine) {
+        return next.run(request).await;
+    }
+    (StatusCode::MISDIRECTED_REQUEST, "ask by address, or as localhost\n").into_response()
+}
+
+/// Whether the host of a request is an address or `localhost`, with a port or without.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
@@ -138,4 +164,21 @@ async fn status(State(pages): State<Pages>) -> impl IntoResponse {
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(axum::http::header::CONTENT_TYPE, form)], pages.metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_here_is_not_this_machine() {
+        for host in ["127.0.0.1", "127.0.0.1:9100", "[::1]", "[::1]:9100", "localhost", "LocalHost:80"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "evil.example:9100", "localhost.evil.example", "127.0.0.1.evil.example:9100"]
+        {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
 }

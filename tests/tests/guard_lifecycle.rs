@@ -9,8 +9,12 @@ use tokio::{
 };
 
 async fn get(bus: &TestBus, path: &str) -> (u16, String) {
+    get_from(bus, "localhost", path).await
+}
+
+async fn get_from(bus: &TestBus, host: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(bus.http()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: guard\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
@@ -34,6 +38,10 @@ async fn a_guard_starts_and_says_so_and_stops_in_order() {
     soon("the guard to be ready", ready).await;
     let report: StatusReport = serde_json::from_str(&get(&bus, "/statusz").await.1).unwrap();
     assert_eq!((report.bus.as_str(), report.epoch, report.policy_version), ("test", 1, 1));
+    // A web page whose name was made to lead here.
+    for path in ["/floors", "/statusz", "/metrics"] {
+        assert_eq!(get_from(&bus, "evil.example", path).await.0, 421, "{path}");
+    }
     assert!(get(&bus, "/metrics").await.1.contains("sealbus_audit_writable 1"));
 
     bus.stop_guard().await;

@@ -124,7 +124,7 @@ impl Scene {
     async fn submit(&self, body: &[u8]) -> (u16, Option<OrderAnswer>) {
         let mut stream = TcpStream::connect(self.bus.http()).await.unwrap();
         let length = body.len();
-        let head = format!("POST /orders HTTP/1.0\r\nhost: guard\r\ncontent-length: {length}\r\n\r\n");
+        let head = format!("POST /orders HTTP/1.0\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         // Who sends too much is answered before all of it was read.
         let _ = stream.write_all(body).await;

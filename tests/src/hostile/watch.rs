@@ -102,7 +102,7 @@ pub async fn page(bus: &TestBus, path: &str) -> (u16, String) {
 /// A page of the guard, if it serves it just now.
 pub async fn try_page(bus: &TestBus, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(bus.http()).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: guard\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await.ok()?;
