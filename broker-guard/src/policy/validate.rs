@@ -3,26 +3,26 @@
 //! Whatever cannot be resolved is reported and left out, so that one pass finds every fault; the result
 //! counts only if nothing was reported. Keys that are missing were reported by the parser.
 
+mod grant;
+mod zone;
+
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy as record;
 use sealbus_envelope::policy::{
-    MAX_GRANTS, MAX_PARTIES, MAX_PLACE, MAX_PLACES, MAX_RULES, MAX_ZONES, MessageKind, Party, Rate,
-    TaintScope, Who, Zone, ZoneTls,
+    MAX_GRANTS, MAX_PARTIES, MAX_RULES, MAX_ZONES, MessageKind, Party, Rate, TaintScope, Who,
 };
 use sealbus_envelope::subject::Pattern;
-use sealbus_envelope::time::Millis;
 
 use super::diagnostic::{Code, Finding, Findings};
 use super::enforced;
 use super::model::{
-    DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, FlowGrant,
-    MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, Team,
+    DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, MAX_BYTES,
+    MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, Team,
 };
 use super::names::{Table, checked_name};
 use super::source::{
-    At, Names, RawClearance, RawGrant, RawLabel, RawParty, RawPolicy, RawRange, RawRate, RawRule, RawSpan,
-    RawTeam, RawZone,
+    At, Names, RawClearance, RawLabel, RawParty, RawPolicy, RawRange, RawRate, RawRule, RawSpan, RawTeam,
 };
 
 /// Resolves `raw`. The result is complete only if `findings` has no error afterwards.
@@ -149,83 +149,6 @@ impl Resolver<'_> {
             None => Some(integrity),
         };
         Some(Label::new(level?, compartments?, integrity?))
-    }
-
-    fn zone(&mut self, name: &At<String>, raw: &RawZone) -> Option<Zone> {
-        let ceiling = self.clearance(raw.ceiling.as_ref());
-        let (servers, tags) = (self.places(raw.servers.as_ref()), self.places(raw.tags.as_ref()));
-        let cluster = raw.cluster.as_ref().map(|name| self.place(name));
-        let choices =
-            [("any", ZoneTls::Any), ("encrypted", ZoneTls::Encrypted), ("verified", ZoneTls::Verified)];
-        let tls = self.choice("tls", raw.tls.as_ref(), choices).unwrap_or_default();
-        let ca = raw.ca.as_ref().map(|ca| self.fingerprint(ca, tls));
-        Some(Zone {
-            name: Name::parse(&name.value).ok()?,
-            ceiling: ceiling?,
-            servers: servers?,
-            // Written and not understood is not the same as not written.
-            cluster: cluster.map_or(Some(None), |cluster| cluster.map(Some))?,
-            tags: tags?,
-            tls,
-            ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
-        })
-    }
-
-    fn places(&mut self, names: Option<&Names>) -> Option<Vec<String>> {
-        let Some(names) = names else { return Some(Vec::new()) };
-        if names.value.len() > MAX_PLACES {
-            let message = format!("a list of {} servers or tags", names.value.len());
-            self.findings.push(
-                Finding::error(Code::TooMany, message, names.span.clone(), "too many")
-                    .help(format!("name at most {MAX_PLACES}, or tell the servers apart by a tag")),
-            );
-        }
-        let mut all = Some(Vec::with_capacity(names.value.len()));
-        for (n, name) in names.value.iter().enumerate() {
-            self.once(names.value.iter().take(n), name);
-            all = all.zip(self.place(name)).map(|(mut all, place)| {
-                all.push(place);
-                all
-            });
-        }
-        all
-    }
-
-    fn place(&mut self, name: &At<String>) -> Option<String> {
-        if (1..=MAX_PLACE).contains(&name.value.len()) {
-            return Some(name.value.clone());
-        }
-        let message = "the name of a server, cluster or tag is empty or too long";
-        self.findings.push(
-            Finding::error(Code::InvalidName, message, name.span.clone(), "no name")
-                .help(format!("write what `server_name`, `cluster.name` or `server_tags` says in nats.conf, 1 to {MAX_PLACE} bytes")),
-        );
-        None
-    }
-
-    fn fingerprint(&mut self, written: &At<String>, tls: ZoneTls) -> Option<[u8; 32]> {
-        if tls != ZoneTls::Verified {
-            self.findings.push(
-                Finding::error(
-                    Code::Conflict,
-                    "a zone with `ca` and without `tls = \"verified\"`",
-                    written.span.clone(),
-                    "nothing is verified",
-                )
-                .help("write `tls = \"verified\"`, or remove `ca`"),
-            );
-        }
-        let plain: String = written.value.chars().filter(|c| *c != ':').collect();
-        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(plain.as_bytes()).ok();
-        let found = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        if found.is_none() {
-            let message = format!("`{}` is not a SHA-256 fingerprint", written.value);
-            self.findings.push(
-                Finding::error(Code::InvalidValue, message, written.span.clone(), "not 64 hex digits")
-                    .help("write what `openssl x509 -noout -fingerprint -sha256 -in CA.pem` prints"),
-            );
-        }
-        found
     }
 
     fn team(&mut self, name: &At<String>, raw: &RawTeam) -> Option<Team> {
@@ -494,54 +417,6 @@ impl Resolver<'_> {
             None => per_second,
         };
         Some(Rate { per_second: per_second?, burst: burst? })
-    }
-
-    fn grant(&mut self, name: &At<String>, raw: &RawGrant) -> Option<FlowGrant> {
-        enforced::grant(raw, self.findings);
-        let checked = checked_name("flow grant", name, self.findings);
-        if let Some(team) = &raw.team {
-            self.teams.number(team, self.findings);
-        }
-        let from = raw.from.as_ref().and_then(|pattern| self.pattern(pattern));
-        let to = raw.to.as_ref().and_then(|pattern| self.pattern(pattern));
-        let from_label = self.label(raw.from_label.as_ref(), Integrity::LOWEST);
-        let to_label = self.label(raw.to_label.as_ref(), Integrity::LOWEST);
-        let expires = raw.expires.as_ref().and_then(|written| self.moment(written));
-        let max_bytes = raw.max_bytes.as_ref().map(|n| self.number("max_bytes", n, MAX_BYTES));
-        let rate = raw.rate.as_ref().map(|rate| self.rate(Some(rate)));
-        Some(FlowGrant {
-            record: record::FlowGrant {
-                name: checked?,
-                team: raw.team.as_ref().and_then(|team| Name::parse(&team.value).ok())?,
-                from: from?,
-                to: to?,
-                from_label: from_label?,
-                to_label: to_label?,
-                max_bytes: max_bytes.map_or(Some(None), |n| n.map(Some))?,
-                rate: rate.map_or(Some(None), |rate| rate.map(Some))?,
-                expires: expires?,
-            },
-            reason: raw.reason.as_ref()?.value.clone(),
-        })
-    }
-
-    /// A day ends when it is over in UTC.
-    fn moment(&mut self, written: &At<String>) -> Option<Millis> {
-        let text = &written.value;
-        let day = || {
-            let day: jiff::civil::Date = text.parse().ok()?;
-            Some(day.tomorrow().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
-        };
-        let moment = text.parse::<jiff::Timestamp>().ok().or_else(day);
-        let millis = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok()).map(Millis);
-        if millis.is_none() {
-            let message = format!("`{text}` is not a day or a time");
-            self.findings.push(
-                Finding::error(Code::InvalidValue, message, written.span.clone(), "not a time Sealbus takes")
-                    .help("write a day such as `2027-06-30` or a time with its zone such as `2027-06-30T12:00:00Z`"),
-            );
-        }
-        millis
     }
 
     fn choice<T: Copy, const N: usize>(

@@ -139,7 +139,7 @@ fn fetch(dir: &BusDir, in_force: &Bundle, versions: &Versions) -> Result<(), Fai
     let newest = versions.rows.values().rev().find_map(|row| row.published.as_ref());
     let newer = newest.filter(|newest| newest.head().fields().version > in_force.head().fields().version);
     if let Some(bundle) = newer {
-        issue::refuse_changed_meaning(in_force.records(), bundle.records())?;
+        issue::refuse_renumbered(in_force.tables(), bundle.tables())?;
         issue::install(dir, in_force, bundle, None)?;
     }
     Ok(())

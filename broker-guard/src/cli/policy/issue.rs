@@ -6,7 +6,7 @@ use std::path::Path;
 use sealbus_envelope::{
     identity::{DEFAULT_STATUS_MS, KeyKind, PublicKey, SigningKey},
     name::Name,
-    policy::{Bundle, Draft, FlowGrant, Records, Tables},
+    policy::{Bundle, Draft, Records, Tables},
     reason::Refused,
 };
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ pub(super) fn issue(
     out: Option<&Path>,
     output: &Output,
 ) -> Result<(), Failure> {
-    refuse_changed_meaning(in_force.records(), &records)?;
+    refuse_renumbered(in_force.tables(), &records.tables)?;
     let version = next_version(dir, in_force)?;
     let place = dir.offline(offline);
     let changes = Changes::between(in_force.records(), &records);
@@ -205,35 +205,8 @@ fn draft_text(quorum: usize, path: &Path, draft: &Draft, changes: Option<&Change
     }
 }
 
-/// What was sealed and read under the policy in force must mean the same under the next one.
-pub(super) fn refuse_changed_meaning(old: &Records, new: &Records) -> Result<(), Failure> {
-    refuse_renumbered(&old.tables, &new.tables)?;
-    refuse_reused(old, new)
-}
-
-/// Floors are kept by the names of rules. Were a name given to other subjects, a flow grant that is for those could
-/// lift what was read on the subjects before.
-fn refuse_reused(old: &Records, new: &Records) -> Result<(), Failure> {
-    for rule in &new.rules {
-        let Some(before) = old.rules.iter().find(|before| before.name == rule.name) else { continue };
-        let lifts =
-            |grant: &&FlowGrant| grant.from.covers(&rule.pattern) && !grant.from.covers(&before.pattern);
-        if let Some(grant) = new.grants.iter().find(lifts) {
-            let message = format!(
-                "flow grant `{}` would lift what was read under rule `{}` when its subjects were `{}`",
-                grant.name,
-                rule.name,
-                before.pattern.as_str()
-            );
-            let remedy = "give the rule with the new subjects another name";
-            return Err(Failure::told(Exit::Config, "rule_reused", message, remedy));
-        }
-    }
-    Ok(())
-}
-
 /// Labels on the wire are numbers: a name that moves would relabel everything that was ever sealed.
-fn refuse_renumbered(old: &Tables, new: &Tables) -> Result<(), Failure> {
+pub(super) fn refuse_renumbered(old: &Tables, new: &Tables) -> Result<(), Failure> {
     let lists: [(&str, &[Name], &[Name]); 3] = [
         ("levels", &old.levels, &new.levels),
         ("compartments", &old.compartments, &new.compartments),

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let new = bundle.head().fields().version > in_force.head().fields().version;
     let mut status = None;
     if new {
-        issue::refuse_changed_meaning(in_force.records(), bundle.records())?;
+        issue::refuse_renumbered(in_force.tables(), bundle.tables())?;
         // Read before anything is written, so that a key file at fault stops the whole command.
         status = issue::status_key(&dir, &args.offline, &in_force)?;
     }

@@ -89,7 +89,7 @@ fn add(args: &Args, dir: &BusDir, path: &Path, output: &Output) -> Result<(), Fa
     // A key holder's machine need not have what is in force.
     let in_force = dir.bundle().ok().map(|(in_force, _)| in_force);
     if let Some(in_force) = &in_force {
-        issue::refuse_changed_meaning(in_force.records(), draft.records())?;
+        issue::refuse_renumbered(in_force.tables(), &draft.records().tables)?;
         let (offered, version) = (draft.fields().version, in_force.head().fields().version);
         if offered <= version {
             let message = format!("the draft is version {offered}, and version {version} is in force");
