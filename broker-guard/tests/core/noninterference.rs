@@ -603,7 +603,8 @@ impl Trace {
         // Its bytes may tell all that its maker knows by now.
         self.carry(key, &exceptions, observed);
         let (rule, mark) = (self.keys[key].rule, self.keys[key].mark.clone());
-        self.readings.push(Reading { person, session, forgets, rule, mark, key, lost: false });
+        let covered = self.law.rule(rule).map(|rule| rule.pattern).into_iter().collect();
+        self.readings.push(Reading { person, session, forgets, rule, covered, mark, key, lost: false });
         self.keys[key].granted.insert(session);
         self.check_holders(key);
     }
@@ -759,6 +760,7 @@ impl Trace {
         self.world().replace_with(records);
         self.law = law;
         for reading in &mut self.readings {
+            reading.covered.extend(self.law.rule(reading.rule).map(|rule| rule.pattern));
             reading.forgets &= self.law.teams[self.people[reading.person].team].forgets;
         }
         for seat in &mut self.seats {

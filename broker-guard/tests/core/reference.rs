@@ -105,6 +105,8 @@ pub(crate) struct Reading {
     /// Whether the team's members were taken to forget between sessions, and are ever since.
     pub(crate) forgets: bool,
     pub(crate) rule: &'static str,
+    /// All that the rule covered since: the key opens what is sealed there.
+    pub(crate) covered: BTreeSet<&'static str>,
     pub(crate) mark: Mark,
     pub(crate) key: usize,
     /// It lost its right to the key, which is refused soon after. A guard that starts again does not know that any more:
@@ -201,16 +203,20 @@ impl Law {
             && all_of(rule.pattern).all(|subject| matches(exception.from, subject))
     }
 
-    /// As the guard keeps it: by rule, all of a rule together.
+    /// As the guard keeps it: by rule and what that covered, all of it together.
     fn below_floor(&self, mark: &Mark, counts: &[&Reading], exception: Option<&Exception>) -> bool {
-        let mut floor: BTreeMap<&str, Mark> = BTreeMap::new();
-        for reading in counts {
+        let mut floor: BTreeMap<(&str, &str), Mark> = BTreeMap::new();
+        let entries = counts.iter().flat_map(|reading| reading.covered.iter().map(move |on| (reading, *on)));
+        for (reading, on) in entries {
+            let of_rule = (reading.rule, on);
             let held =
-                floor.get(reading.rule).map_or_else(|| reading.mark.clone(), |held| held.and(&reading.mark));
-            floor.insert(reading.rule, held);
+                floor.get(&of_rule).map_or_else(|| reading.mark.clone(), |held| held.and(&reading.mark));
+            floor.insert(of_rule, held);
         }
-        floor.iter().any(|(rule, read)| {
-            !mark.may_tell(read) && !exception.is_some_and(|exception| self.excepts(exception, rule, read))
+        floor.iter().any(|((rule, on), read)| {
+            let there = |exception: &Exception| all_of(on).all(|subject| matches(exception.from, subject));
+            let excepted = |exception: &Exception| there(exception) && self.excepts(exception, rule, read);
+            !mark.may_tell(read) && !exception.is_some_and(excepted)
         })
     }
 
