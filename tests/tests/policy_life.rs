@@ -234,7 +234,7 @@ async fn whoever_holds_the_publishers_login_cannot_make_a_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_publishers_login_reaches_nothing_but_the_bucket() {
+async fn the_publishers_login_may_ask_for_nothing_but_the_bucket() {
     let mut bus = TestBus::start_with(POLICY, streams()).await;
     let address = bus.server().address();
     let mut raw = RawClient::connect(&address, nkey(&bus.server().keys().publisher)).await.unwrap();
