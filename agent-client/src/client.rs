@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// The taint floor: the join of the labels of all that this agent was given to read. A message without a label
-    /// of its own is labelled at least this; one below it is denied, but for a [flow grant](Publish::flow_grant).
+    /// of its own is labelled at least this; one below it is denied, but for a [flow grant](crate::Publish::flow_grant).
     #[must_use]
     pub fn floor(&self) -> Label {
         self.shared().floor()
