@@ -19,6 +19,18 @@ pub enum Kind {
     Connection,
     /// An agent was quarantined or released.
     Quarantine,
+    /// What an agent does deviates from what it did before, or adds up.
+    Anomaly,
+    /// An envelope waits for approval.
+    Held,
+    /// An approval or denial was given, or its time is over.
+    Approval,
+    /// A workflow was paused or resumed.
+    Workflow,
+    /// What became of the evidence of a quarantine.
+    Evidence,
+    /// A sink could not take events and had to drop some.
+    SinkDropped,
     /// A signed order was carried out or refused.
     Order,
     /// Another policy or status is in force.
@@ -44,6 +56,12 @@ impl Kind {
             Self::Observed => "observed",
             Self::Connection => "connection",
             Self::Quarantine => "quarantine",
+            Self::Anomaly => "anomaly",
+            Self::Held => "held",
+            Self::Approval => "approval",
+            Self::Workflow => "workflow",
+            Self::Evidence => "evidence",
+            Self::SinkDropped => "sink_dropped",
             Self::Order => "order",
             Self::Changed => "changed",
             Self::ChangeRefused => "change_refused",

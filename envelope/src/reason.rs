@@ -136,6 +136,15 @@ reasons! {
     OrderExpired = "order_expired", "the order's time is over", "make the order again";
     OrderReplayed = "order_replayed", "the order was carried out before", "make a new order if it is to be done again";
     SessionEnded = "session_ended", "an order ended the session", "start the agent again";
+    WorkflowPaused = "workflow_paused", "the workflow is paused until a person resumes it", "wait for it to be resumed, or ask who watches it: `sealbus workflow list`";
+    Anomalous = "anomalous", "the agent's anomaly score passed a threshold of the policy", "see what it did: `sealbus quarantine show`";
+    ResponderQuarantined = "responder_quarantined", "who was to answer was taken off the bus", "ask again: another responder is picked";
+    ApprovalMissing = "approval_missing", "a held envelope came without the approvals that the signed policy wants", "the guard is faulty or hostile: report it";
+    ApprovalInvalid = "approval_invalid", "the approval is malformed, badly signed, or not by an approver of the rule", "sign it with a key that the policy lists for the rule";
+    ApprovalDenied = "approval_denied", "an approver denied it", "ask who denied it, then send it again";
+    ApprovalExpired = "approval_expired", "nobody approved it in time", "send it again when an approver is there";
+    NotHeld = "not_held", "no envelope with this digest is held", "list what is held: `sealbus approvals list`";
+    HoldFull = "hold_full", "as many envelopes are held as there may be", "approve or deny what is held, then send again";
     StoreUnavailable = "store_unavailable", "the guard's store cannot be written, so nothing that must be durable is done", "free the guard's disk";
 
     // sealing

@@ -134,6 +134,10 @@ pub enum Response {
     Nothing,
     /// Cut its connections: someone floods in its name. It may come back, for it may not have been the agent.
     Disconnect,
+    /// Lower its limits: it is suspected.
+    Watch(Cause),
+    /// Nothing is left of what it was suspected for.
+    Calm,
     /// Quarantine it.
     Quarantine(Cause),
 }

@@ -1,10 +1,11 @@
 //! The states an agent goes through, and the one table of what leads where.
 //!
 //! ```text
-//! normal ──quarantine──► quarantined ──release──► released ──quarantine──► quarantined …
-//!                             └───────revoke──────────┴──► revoked
+//! normal ◄─calm/watch─► watched ──quarantine──► quarantined ──release──► released ──quarantine──► …
+//!                                                    └───────revoke─────────┴──► revoked
 //! ```
-//! Automatic action ends at `quarantined`; release and revoke are orders of people.
+//! Automatic action ends at `quarantined`; release and revoke are orders of people. Who was released and is
+//! watched again is calmed to `released`: its past stays on record.
 
 use std::fmt;
 
@@ -27,6 +28,8 @@ pub enum State {
     /// Nothing is held against it.
     #[default]
     Normal,
+    /// Suspected: on the bus, with lower limits.
+    Watched,
     /// Off the bus until a person decides.
     Quarantined,
     /// A person let it back; its past stays on record.
@@ -47,6 +50,7 @@ impl State {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Normal => "normal",
+            Self::Watched => "watched",
             Self::Quarantined => "quarantined",
             Self::Released => "released",
             Self::Revoked => "revoked",
@@ -68,6 +72,10 @@ pub enum Trigger {
     Evidence,
     /// Too much of what is excusable once.
     Flood,
+    /// The anomaly score passed a threshold of the policy.
+    Anomaly,
+    /// The anomaly score decayed.
+    Calm,
     /// An order of a person.
     Order,
 }
@@ -107,6 +115,10 @@ impl Cause {
 /// What may happen to an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// Lower its limits.
+    Watch,
+    /// Give it its limits back.
+    Calm,
     /// Take it off the bus.
     Quarantine,
     /// Let it back.
@@ -128,6 +140,8 @@ pub struct NotAllowed {
 impl Change {
     const fn done(self) -> &'static str {
         match self {
+            Self::Watch => "watched",
+            Self::Calm => "calmed",
             Self::Quarantine => "quarantined",
             Self::Release => "released",
             Self::Revoke => "revoked",
@@ -137,7 +151,7 @@ impl Change {
     const fn remedy(self) -> &'static str {
         match self {
             Self::Release => "only a quarantined agent can, and a revoked one needs a new identity",
-            Self::Quarantine | Self::Revoke => "nothing more can be done to it",
+            Self::Watch | Self::Calm | Self::Quarantine | Self::Revoke => "nothing more can be done to it",
         }
     }
 }
@@ -184,12 +198,19 @@ pub fn apply(
         (State::Quarantined | State::Revoked, Change::Quarantine) | (State::Revoked, Change::Revoke) => {
             return Ok(None);
         }
-        (State::Normal | State::Released, Change::Quarantine) => {
+        // Who is off the bus is watched already, and only a person calms that.
+        (State::Watched | State::Quarantined | State::Revoked, Change::Watch)
+        | (State::Normal | State::Quarantined | State::Released | State::Revoked, Change::Calm) => {
+            return Ok(None);
+        }
+        (State::Normal | State::Released, Change::Watch) => (State::Watched, times),
+        (State::Watched, Change::Calm) => (if times == 0 { State::Normal } else { State::Released }, times),
+        (State::Normal | State::Watched | State::Released, Change::Quarantine) => {
             (State::Quarantined, times.saturating_add(1))
         }
         (State::Quarantined, Change::Release) => (State::Released, times),
-        (State::Normal | State::Quarantined | State::Released, Change::Revoke) => (State::Revoked, times),
-        (State::Normal | State::Released | State::Revoked, Change::Release) => {
+        (_, Change::Revoke) => (State::Revoked, times),
+        (State::Normal | State::Watched | State::Released | State::Revoked, Change::Release) => {
             return Err(NotAllowed { from, change });
         }
     };
@@ -229,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_watched_is_calmed_to_where_it_was() {
+        let watched = step(None, Change::Watch).unwrap().unwrap();
+        assert!(!watched.state.is_barred());
+        assert_eq!(step(Some(&watched), Change::Calm).unwrap().unwrap().state, State::Normal);
+        let quarantined = step(Some(&watched), Change::Quarantine).unwrap().unwrap();
+        assert_eq!(step(Some(&quarantined), Change::Calm), Ok(None));
+        let released = step(Some(&quarantined), Change::Release).unwrap().unwrap();
+        let again = step(Some(&released), Change::Watch).unwrap().unwrap();
+        assert_eq!(step(Some(&again), Change::Calm).unwrap().unwrap().state, State::Released);
+    }
+
+    #[test]
     fn a_second_finding_does_not_replace_the_first() {
         let first = step(None, Change::Quarantine).unwrap().unwrap();
         let second = apply(Some(&first), &agent(), Change::Quarantine, cause(Reason::RateLimited), Millis(9));
@@ -242,7 +275,13 @@ mod tests {
     }
 
     fn changes() -> impl Strategy<Value = Change> {
-        prop_oneof![Just(Change::Quarantine), Just(Change::Release), Just(Change::Revoke)]
+        proptest::sample::select(vec![
+            Change::Watch,
+            Change::Calm,
+            Change::Quarantine,
+            Change::Release,
+            Change::Revoke,
+        ])
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use crate::{
     quarantine::{
         enforce::{Changed, Enforced, SECOND_LOOK},
         evidence::Response,
-        state::{Cause, Change},
+        state::{Cause, Change, Trigger},
     },
 };
 
@@ -36,7 +36,29 @@ impl Guard {
                     auth.disconnect_all(&identity, Refused::new(Reason::RateLimited, "flood")).await;
                 });
             }
+            Response::Watch(cause) => self.watch(&identity, agent, Change::Watch, cause).await,
+            Response::Calm => {
+                let cause = Cause::found(Trigger::Calm, Refused::new(Reason::Anomalous, "score"), &[]);
+                self.watch(&identity, agent, Change::Calm, cause).await;
+            }
             Response::Quarantine(cause) => self.quarantine(&identity, agent, cause).await,
+        }
+    }
+
+    /// An agent is suspected, or no longer: durable, logged, told.
+    async fn watch(&mut self, identity: &PublicKey, agent: &AgentToken, change: Change, cause: Cause) {
+        let time = now();
+        match self.enforcer.change(identity, agent, change, cause, time).await {
+            Ok(Some(changed)) => {
+                self.desk.record(changed.to_audit(), time);
+                let record = &changed.record;
+                let mut event = Event::new(Kind::Quarantine, time).because(record.cause.reason).about(agent);
+                event.what = Some(record.cause.what.clone());
+                event.detail = Some(format!("{} to {}", changed.from, record.state));
+                self.event(event).await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%agent, %error, "whether the agent is watched is not durable"),
         }
     }
 
