@@ -7,6 +7,7 @@
 //! | [`check`], [`denials`] | the hot path: each check an envelope passes | no |
 //! | [`graph`] | the trust graph: who can reach whom, by signed facts and by the log | no |
 //! | [`roster`], [`sessions`] | who is on the bus, who reads what, the relay of sealed keys | no |
+//! | [`anomaly`] | what deviates from an agent's own history, and how far it goes | no |
 //! | [`quarantine`] | what counts against an agent, and where it stands | no, but its enforcement |
 //! | [`audit`] | the append-only Merkle log | disk |
 //! | [`store`], [`archive`], [`reload`] | durable state, signed policies, what comes into force | disk |
@@ -14,6 +15,7 @@
 //! | [`service`] | wires them together | all |
 //! | [`demo`] | a bus at work on real input, and under attack | all |
 
+pub mod anomaly;
 pub mod archive;
 pub mod audit;
 pub mod bus;
