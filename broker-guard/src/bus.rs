@@ -9,3 +9,4 @@ pub mod egress;
 pub mod fitness;
 pub mod link;
 pub mod seen;
+pub mod stream;

@@ -23,6 +23,12 @@ pub const PUBLISHER_INBOX_PREFIX: &str = "_INBOX_sealbus_policy";
 /// The key-value bucket in which published policies are.
 pub const POLICY_BUCKET: &str = "sealbus_policy";
 
+/// The stream in which the guard's events are, `<prefix>.events.>`.
+pub const EVENTS_STREAM: &str = "SB_EVENTS";
+
+/// The stream in which sealed evidence is, `<prefix>.evidence.>`.
+pub const EVIDENCE_STREAM: &str = "SB_EVIDENCE";
+
 /// A nats-server configuration for one bus. Anonymous access, passwords and unlisted logins have no field
 /// here: whoever is not an nkey named below is put to the guard's auth callout.
 #[derive(Debug, Clone)]

@@ -17,8 +17,9 @@ mod render_tests;
 mod version;
 
 pub use config::{
-    BusAccount, BusKeys, Callout, ConfigError, INBOX_PREFIX, JetStream, LeafListener, Limits, ListenPort,
-    NatsConfig, POLICY_BUCKET, PUBLISHER_INBOX_PREFIX, SystemAccount, Tenant, TenantUser, Tls,
+    BusAccount, BusKeys, Callout, ConfigError, EVENTS_STREAM, EVIDENCE_STREAM, INBOX_PREFIX, JetStream,
+    LeafListener, Limits, ListenPort, NatsConfig, POLICY_BUCKET, PUBLISHER_INBOX_PREFIX, SystemAccount,
+    Tenant, TenantUser, Tls,
 };
 pub use fetch::FetchError;
 pub use locate::{LocateError, NatsServerBinary, Refused, locate, locate_or_fetch};

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use super::{
     config::{
-        ConfigError, INBOX_PREFIX, LeafListener, ListenPort, NatsConfig, POLICY_BUCKET,
-        PUBLISHER_INBOX_PREFIX, Tls, text,
+        ConfigError, EVENTS_STREAM, EVIDENCE_STREAM, INBOX_PREFIX, LeafListener, ListenPort, NatsConfig,
+        POLICY_BUCKET, PUBLISHER_INBOX_PREFIX, Tls, text,
     },
     nkey::UserKey,
 };
@@ -127,6 +127,14 @@ fn accounts(out: &mut Conf, config: &NatsConfig) {
         out.note("It makes the policy bucket, which nobody can change or delete then, and reads it.");
         publish.extend([format!("$JS.API.STREAM.CREATE.KV_{bucket}"), read.clone()]);
         subscribe.extend([format!("$KV.{bucket}.current"), format!("$KV.{bucket}.v.*")]);
+        out.note(
+            "It makes two streams, writes them and reads them back, and can neither change nor empty them.",
+        );
+        publish.extend(under(&["evidence"]));
+        for stream in [EVENTS_STREAM, EVIDENCE_STREAM] {
+            let api = ["CREATE", "INFO", "MSG.GET"].map(|verb| format!("$JS.API.STREAM.{verb}.{stream}"));
+            publish.extend(api);
+        }
     }
     for guard in &bus.guards {
         out.user(guard, STANDARD, &publish, &subscribe);

@@ -5,6 +5,7 @@
 mod guard_logins;
 mod login;
 mod permissions;
+mod streams;
 
 use nkeys::KeyPair;
 use sealbus_tests::{
