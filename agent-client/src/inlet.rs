@@ -244,7 +244,8 @@ impl Inlet {
                 shared.events.send(Event::GapSeen { sender, key, count: skipped });
             }
         }
-        Ok(Message::new(opened, sender, view))
+        let admission = raw.admission.clone().unwrap_or_default();
+        Ok(Message::new(opened, sender, view, raw.bytes.clone(), admission))
     }
 
     fn park(&mut self, key: KeyId, raw: Raw) {

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use sealbus_envelope::{
     hash::{Hash, hex},
     identity::{Member, SessionId},
@@ -28,11 +29,33 @@ pub struct Message {
     opened: Opened,
     sender: Arc<Member>,
     view: Arc<View>,
+    envelope: Bytes,
+    admission: String,
 }
 
 impl Message {
-    pub(crate) const fn new(opened: Opened, sender: Arc<Member>, view: Arc<View>) -> Self {
-        Self { opened, sender, view }
+    pub(crate) const fn new(
+        opened: Opened,
+        sender: Arc<Member>,
+        view: Arc<View>,
+        envelope: Bytes,
+        admission: String,
+    ) -> Self {
+        Self { opened, sender, view, envelope, admission }
+    }
+
+    /// The sealed envelope as it came. Kept with [`admission`](Self::admission) it is evidence that needs no
+    /// key to check: the sender sealed this, and the guard let it pass and must have it in its audit log
+    /// (`sealbus audit prove --delivery`).
+    #[must_use]
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
+    }
+
+    /// The guard's signed proof of admission, as the header of the delivery carried it.
+    #[must_use]
+    pub fn admission(&self) -> &str {
+        &self.admission
     }
 
     /// The payload.

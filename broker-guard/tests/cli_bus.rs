@@ -92,7 +92,7 @@ fn a_bus_is_used_watched_and_stopped() {
     let (alice, bob) = ("bus/agents/alice.creds", "bus/agents/bob.creds");
 
     // Publish and subscribe.
-    let mut reader = Running::ready(&place, &["sub", "hello.>", "--creds", alice, "--json", "--count", "2"]);
+    let mut reader = Running::ready(&place, &["sub", "hello.>", "--creds", alice, "--json", "--count", "2", "--save", "kept"]);
     let verdict =
         says(&place, &["pub", "hello.world", "good morning", "--creds", bob, "--confirm", "--json"]);
     let read = reader.object();
@@ -154,6 +154,8 @@ fn a_bus_is_used_watched_and_stopped() {
     place.edit("entry.proof", "\nindex ", "\nindex 1");
     assert_eq!(place.run(&["audit", "check-proof", "entry.proof", "-c", "bus"]).status.code(), Some(4));
 
+    evidence(&place, id);
+
     // Nothing is wrong, and no way round the guard works.
     let doctor = place.run(&["doctor", "-c", "bus"]);
     assert_eq!(doctor.status.code(), Some(0), "{}", text(&doctor.stdout));
@@ -214,4 +216,39 @@ fn a_server_that_lets_anybody_in_is_found_out() {
     assert!(ready.is_some());
     assert_eq!(doctor.status.code(), Some(4), "{}", text(&doctor.stdout));
     assert!(text(&doctor.stdout).contains("lets anybody in without a login"), "{}", text(&doctor.stdout));
+}
+
+/// A delivery that a reader kept leads to its entry, and a third party who has nothing but the log's public key
+/// checks that.
+fn evidence(place: &Place, id: &str) {
+    let envelope = format!("kept/{id}.envelope");
+    let prove = ["audit", "prove", "--delivery", &envelope, "-c", "bus", "--json"];
+    says(place, &[&prove[..], &["--out", "delivered.proof"]].concat());
+    std::fs::copy(place.path("bus/guard/audit/checkpoint"), place.path("then.checkpoint")).unwrap();
+    let key = says(place, &["audit", "key", "-c", "bus", "--json"])["key"].as_str().unwrap().to_owned();
+
+    let elsewhere = Place::new();
+    for file in ["delivered.proof", "then.checkpoint"] {
+        std::fs::copy(place.path(file), elsewhere.path(file)).unwrap();
+    }
+    let proven = says(&elsewhere, &["audit", "check-proof", "delivered.proof", "--key", &key, "--json"]);
+    assert_eq!(proven["admitted"]["envelope"], id);
+    says(place, &["audit", "consistency", "then.checkpoint", "-c", "bus", "--out", "since.proof", "--json"]);
+    std::fs::copy(place.path("since.proof"), elsewhere.path("since.proof")).unwrap();
+    let check = ["audit", "check-proof", "since.proof", "--old", "then.checkpoint", "--key", &key];
+    assert_eq!(says(&elsewhere, &[&check[..], &["--json"]].concat())["verified"], true);
+    elsewhere.edit("since.proof", "old ", "old 1");
+    assert_eq!(elsewhere.run(&check).status.code(), Some(4));
+
+    // Another envelope's admission proves nothing.
+    let admission = format!("kept/{id}.admission");
+    let bytes = place.read(&admission);
+    let other = std::fs::read_dir(place.path("kept")).unwrap().map(|entry| entry.unwrap().path());
+    let other = other.filter(|path| path.extension().unwrap() == "admission");
+    let other = other.into_iter().find(|path| !path.ends_with(format!("{id}.admission"))).unwrap();
+    place.write(&admission, std::fs::read(other).unwrap());
+    let refused = place.run(&prove);
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stdout));
+    assert!(text(&refused.stdout).contains("admission_false"), "{}", text(&refused.stdout));
+    place.write(&admission, bytes);
 }

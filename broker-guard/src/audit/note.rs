@@ -15,9 +15,10 @@
 //! # Ok::<(), sealbus_guard::audit::note::NoteError>(())
 //! ```
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
@@ -40,6 +41,9 @@ pub enum NoteError {
     /// The public key is not a point that Ed25519 accepts.
     #[error("the log's public key is not a valid Ed25519 key")]
     PublicKey,
+    /// The text is not a verifier key.
+    #[error("this is not a log's public key: {0}; `sealbus audit key` shows it")]
+    KeyText(&'static str),
     /// The signer could not sign.
     #[error("the checkpoint could not be signed: {0}")]
     Signer(String),
@@ -145,6 +149,35 @@ impl NoteKey {
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
         self.public.to_bytes()
+    }
+}
+
+/// The key as C2SP signed-note writes verifier keys: `<name>+<key id in hexadecimal>+<base64 of type and key>`.
+/// All that a third party needs to be given.
+impl fmt::Display for NoteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = BASE64.encode(&[&[ED25519], self.public.as_bytes().as_slice()].concat());
+        write!(f, "{}+{}+{key}", self.name, HEXLOWER.encode(&self.id))
+    }
+}
+
+/// Reads what [`Display`](fmt::Display) writes.
+impl FromStr for NoteKey {
+    type Err = NoteError;
+
+    fn from_str(text: &str) -> Result<Self, NoteError> {
+        // the name holds no plus sign, and base64 may
+        let mut parts = text.trim().splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::KeyText("it is not `<name>+<key id>+<key>`"));
+        };
+        let key = BASE64.decode(key.as_bytes()).map_err(|_| NoteError::KeyText("its key is not base64"))?;
+        let public = match key.split_first() {
+            Some((&ED25519, public)) => public.try_into().ok(),
+            _ => None,
+        };
+        let key = Self::new(name, public.ok_or(NoteError::KeyText("its key is not an Ed25519 key"))?)?;
+        if HEXLOWER.encode(&key.id) == id { Ok(key) } else { Err(NoteError::KeyText("its key id is false")) }
     }
 }
 
@@ -274,6 +307,25 @@ mod tests {
         let line = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
         assert_eq!(verify_line(line, text.as_bytes(), &key), Ok(true));
         assert!(matches!(verify_line(line, b"other text\n", &key), Err(NoteError::FalseSignature(_))));
+    }
+
+    #[test]
+    fn a_key_reads_back_from_its_text_and_a_false_one_does_not() {
+        // golang.org/x/mod/sumdb/note's published key
+        let text = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let key: NoteKey = text.parse().unwrap();
+        assert_eq!((key.name(), key.to_string().as_str()), ("PeterNeumann", text));
+        for false_text in [
+            "",
+            "PeterNeumann",
+            "PeterNeumann+c74f20a3",
+            "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+            "Peter+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+            "PeterNeumann+c74f20a3+Ahpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+            "PeterNeumann+c74f20a3+ARpc",
+        ] {
+            assert!(false_text.parse::<NoteKey>().is_err(), "{false_text}");
+        }
     }
 
     #[test]

@@ -163,11 +163,7 @@ impl InclusionProof {
         if number.to_string() != leaf {
             return Err(form("its index has leading zeroes or a sign"));
         }
-        let hash = |line: &str| BASE64.decode(line.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        // a path is never longer than the bits of a leaf number
-        let path: Option<Vec<Hash>> = lines.take(65).map(hash).collect();
-        let path = path.filter(|path| path.len() <= 64).ok_or(form("a line is not a hash"))?;
-        Ok(Self { leaf: number, entry, path, checkpoint: checkpoint.to_owned() })
+        Ok(Self { leaf: number, entry, path: read_hashes(lines)?, checkpoint: checkpoint.to_owned() })
     }
 
     /// Checks the signature, the path and the entry; only then gives the entry.
@@ -185,6 +181,35 @@ impl InclusionProof {
 }
 
 impl ConsistencyProof {
+    /// The proof as text, in the form that C2SP tlog-witness sends to witnesses: the old size, the hashes, the
+    /// new checkpoint.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!("old {}\n", self.old);
+        for hash in &self.path {
+            let _infallible = writeln!(text, "{}", BASE64.encode(hash));
+        }
+        text.push('\n');
+        text.push_str(&self.checkpoint);
+        text
+    }
+
+    /// Reads such a text. Nothing in it is believed yet.
+    ///
+    /// # Errors
+    /// [`ProofError::Form`].
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
+        let form = ProofError::Form;
+        let (head, checkpoint) = text.split_once("\n\n").ok_or(form("it has no checkpoint"))?;
+        let mut lines = head.split('\n');
+        let old = lines.next().and_then(|line| line.strip_prefix("old ")).ok_or(form("it has no old size"))?;
+        let size: u64 = old.parse().map_err(|_| form("its old size is not a number"))?;
+        if size.to_string() != old {
+            return Err(form("its old size has leading zeroes or a sign"));
+        }
+        Ok(Self { old: size, path: read_hashes(lines)?, checkpoint: checkpoint.to_owned() })
+    }
+
     /// Checks that the proof's checkpoint extends `old`, and gives the later one.
     ///
     /// # Errors
@@ -196,6 +221,14 @@ impl ConsistencyProof {
             && verify_consistency(old.size, &old.root, new.size, &new.root, &self.path);
         if holds { Ok(new) } else { Err(ProofError::False) }
     }
+}
+
+/// The hashes of a proof, one a line.
+fn read_hashes<'t>(lines: impl Iterator<Item = &'t str>) -> Result<Vec<Hash>, ProofError> {
+    let hash = |line: &str| BASE64.decode(line.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    // a path is never longer than the bits of a leaf number, and one more for consistency
+    let path: Option<Vec<Hash>> = lines.take(66).map(hash).collect();
+    path.filter(|path| path.len() <= 65).ok_or(ProofError::Form("a line is not a hash"))
 }
 
 /// The tiles of a log as a source of nodes. Keeps the tile it last read: a proof asks for neighbours.

@@ -26,9 +26,9 @@ use std::path::Path;
 
 use sealbus_envelope::time::Millis;
 
-use super::entry::{Body, Entry, Hex, Text};
-use super::read::RawEntries;
+use super::entry::{Body, Entry, Hex, Position, Text};
 pub use super::read::ReadError;
+use super::read::{RawEntries, sealed_range};
 
 /// What to look for. Conditions that are set must all hold; a kind of entry that does not know a field that
 /// is asked for does not match.
@@ -69,6 +69,37 @@ pub struct Found {
 pub fn search(directory: &Path, filter: Filter) -> Result<Search, ReadError> {
     let entries = RawEntries::open(directory, filter.from_leaf)?;
     Ok(Search { entries, filter, failed: false })
+}
+
+/// The entry at a position, such as a proof of admission states: found by halving, since positions only rise.
+/// `None` if the log has none there.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn locate(directory: &Path, position: Position) -> Result<Option<Found>, ReadError> {
+    let at = |leaf| -> Result<Option<Found>, ReadError> {
+        let mut entries = RawEntries::open(directory, leaf)?;
+        let Some((leaf, bytes)) = entries.step()? else { return Ok(None) };
+        let entry = Entry::decode(bytes).map_err(|error| ReadError::Entry { leaf, error })?;
+        Ok(Some(Found { leaf, entry }))
+    };
+    // sealed entries can be reached one by one; those behind are few
+    let (mut low, mut high) = sealed_range(directory)?;
+    while low < high {
+        let middle = low.midpoint(high);
+        match at(middle)? {
+            Some(found) if found.entry.position == position => return Ok(Some(found)),
+            Some(found) if found.entry.position < position => low = middle.saturating_add(1),
+            _ => high = middle,
+        }
+    }
+    for found in search(directory, Filter { from_leaf: low, ..Filter::default() })? {
+        let found = found?;
+        if found.entry.position >= position {
+            return Ok(Some(found).filter(|found| found.entry.position == position));
+        }
+    }
+    Ok(None)
 }
 
 /// See [`search`].

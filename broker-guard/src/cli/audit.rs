@@ -1,7 +1,10 @@
 //! `sealbus audit`: the log on the guard's disk, read without asking the guard.
 
 mod check_proof;
+mod consistency;
+pub(crate) mod delivery;
 mod entry_text;
+mod key;
 mod parents;
 mod prove;
 mod search;
@@ -16,7 +19,11 @@ use super::{
     failure::{Exit, Failure},
     output::Output,
 };
-use crate::{audit::note::NoteKey, keyfile::read_credential, service::log_name};
+use crate::{
+    audit::{note::NoteKey, prove::ProofError},
+    keyfile::read_credential,
+    service::log_name,
+};
 
 /// Verify and search the audit log, and prove what it holds
 #[derive(Debug, Subcommand)]
@@ -25,7 +32,9 @@ pub(crate) enum Command {
     Search(search::Args),
     Parents(parents::Args),
     Prove(prove::Args),
+    Consistency(consistency::Args),
     CheckProof(check_proof::Args),
+    Key(key::Args),
 }
 
 pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
@@ -34,7 +43,9 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
         Command::Search(args) => search::run(args, output),
         Command::Parents(args) => parents::run(args, output),
         Command::Prove(args) => prove::run(args, output),
+        Command::Consistency(args) => consistency::run(args, output),
         Command::CheckProof(args) => check_proof::run(args, output),
+        Command::Key(args) => key::run(args, output),
     }
 }
 
@@ -53,4 +64,20 @@ pub(crate) fn unreadable(dir: &BusDir, error: impl std::fmt::Display) -> Failure
     let message = format!("audit log `{}`: {error}", dir.config.audit_dir.display());
     let remedy = "see whether the path is right; `sealbus audit verify` tells what is damaged";
     Failure::told(Exit::Failure, "audit_unreadable", message, remedy)
+}
+
+/// A proof could not be made.
+pub(crate) fn not_proven(dir: &BusDir, error: ProofError) -> Failure {
+    match error {
+        error @ ProofError::Beyond { .. } => {
+            let remedy =
+                "find the number with `sealbus audit search`; a running guard signs ten checkpoints a second";
+            Failure::told(Exit::Failure, "audit_beyond", error.to_string(), remedy)
+        }
+        error @ (ProofError::Note(_) | ProofError::False | ProofError::Tile(_)) => {
+            let remedy = "run `sealbus audit verify`";
+            Failure::told(Exit::Unverified, "audit_not_verified", error.to_string(), remedy)
+        }
+        error => unreadable(dir, error),
+    }
 }

@@ -294,7 +294,7 @@ fn follow(bus: &BusDir, news: &mut News, output: &Output) -> Result<(), Failure>
             let entry = found.entry.to_json().map_err(|error| unreadable(bus, error))?;
             output.text(entry)?;
         } else {
-            output.text(line(found.leaf, &found.entry, bundle.tables()))?;
+            output.text(line(found.leaf, &found.entry, Some(bundle.tables())))?;
         }
     }
     Ok(())

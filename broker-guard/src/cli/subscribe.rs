@@ -1,16 +1,19 @@
 //! `sealbus sub`.
 
+use std::path::{Path, PathBuf};
+
 use sealbus_client::{Client, Message, Subscribe};
 use serde_json::{Value, json};
 
 use super::{
+    audit::delivery,
     failure::Failure,
     output::{FAINT, Output, STRONG, paint},
     runtime,
     session::{self, CredsArg, printable},
     when::rfc3339,
 };
-use crate::audit::hex::Hex;
+use crate::{audit::hex::Hex, keyfile::replace_public};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +21,7 @@ Examples:
   sealbus sub 'findings.>' --json | jq -r .payload
   sealbus sub report.final --count 1 --raw > report.md
   sealbus sub 'deps.item.>' --queue analysts
+  sealbus sub 'findings.>' --save evidence    and later: sealbus audit prove --delivery …
 
 Only what the policy grants is delivered. Control characters in payloads are escaped unless
 --raw or --json is given. Ctrl-C ends it.";
@@ -40,6 +44,9 @@ pub(crate) struct Args {
     /// Write payloads only, as they are, a line end after each
     #[arg(long, conflicts_with = "json")]
     raw: bool,
+    /// Keep each sealed envelope and its proof of admission in this directory, as evidence
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
     #[command(flatten)]
     creds: CredsArg,
 }
@@ -66,12 +73,23 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
                 message = messages.next() => {
                     let Some(message) = message else { break };
                     n += 1;
+                    if let Some(dir) = &args.save {
+                        save(dir, &message)?;
+                    }
                     show(n, &client, &message, args.raw, output)?;
                 }
             }
         }
         client.close().await.map_err(session::failure)
     })
+}
+
+/// Keeps a delivery as it came: neither file says what is in the envelope.
+fn save(dir: &Path, message: &Message) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).map_err(|source| Failure::io("make", dir, source))?;
+    let path = dir.join(message.id().to_string());
+    replace_public(&path.with_extension(delivery::ENVELOPE), message.envelope())?;
+    Ok(replace_public(&path.with_extension(delivery::ADMISSION), message.admission().as_bytes())?)
 }
 
 /// Shows one message.

@@ -109,7 +109,7 @@ fn text(found: &Found, bundle: &sealbus_envelope::policy::Bundle) -> String {
             facts_denied(d, tables, &mut put);
             (paint(BAD, format_args!("denied: {}", d.reason)).to_string(), Some(d))
         }
-        _ => return line(found.leaf, entry, tables),
+        _ => return line(found.leaf, entry, Some(tables)),
     };
     put("when", &rfc3339(entry.time));
     put(

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::audit::note::Checkpoint;
-use crate::audit::prove::{InclusionProof, ProofError, prove_consistency, prove_inclusion};
+use crate::audit::prove::{ConsistencyProof, InclusionProof, ProofError, prove_consistency, prove_inclusion};
+use crate::audit::search::locate;
 
 #[test]
 fn every_entry_is_proven_and_no_other_key_or_entry_is() {
@@ -39,7 +40,27 @@ fn every_earlier_checkpoint_is_proven_to_be_extended() {
     for old in &earlier {
         let proof = prove_consistency(directory.path(), &key(), old.size).unwrap();
         assert_eq!(proof.verify(old, &key()).unwrap().size, 1565);
+        assert_eq!(ConsistencyProof::parse(&proof.to_text()).unwrap(), proof);
         let forged = Checkpoint { root: [0; 32], ..old.clone() };
         assert!(matches!(proof.verify(&forged, &key()), Err(ProofError::False)));
+    }
+}
+
+#[test]
+fn every_position_is_found_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    for batch in [3, 300] {
+        let mut log = open(directory.path(), options()).unwrap();
+        log.append_batch(&(0..batch).map(admission).collect::<Vec<_>>()).unwrap();
+        log.close().unwrap();
+    }
+    let mut log = open(directory.path(), sealed_on_request()).unwrap();
+    log.append_batch(&(0..40).map(admission).collect::<Vec<_>>()).unwrap();
+    for found in everything(directory.path()) {
+        assert_eq!(locate(directory.path(), found.entry.position).unwrap(), Some(found));
+    }
+    for (epoch, n) in [(0, 0), (1, 5), (1, 900), (2, 302), (3, 41), (4, 0)] {
+        let position = crate::audit::entry::Position { epoch, n };
+        assert_eq!(locate(directory.path(), position).unwrap(), None, "{position}");
     }
 }

@@ -1,6 +1,6 @@
 //! An entry of the log as one line for people.
 
-use sealbus_envelope::policy::Tables;
+use sealbus_envelope::{label::Label, policy::Tables};
 
 use super::super::{
     output::{BAD, FAINT, GOOD, paint},
@@ -8,8 +8,8 @@ use super::super::{
 };
 use crate::audit::entry::{Body, Entry};
 
-/// One line: leaf, time, kind, what happened.
-pub(crate) fn line(leaf: u64, entry: &Entry<'_>, tables: &Tables) -> String {
+/// One line: leaf, time, kind, what happened. Without the policy's tables a label is numbers.
+pub(crate) fn line(leaf: u64, entry: &Entry<'_>, tables: Option<&Tables>) -> String {
     let kind = entry.body.kind();
     let style = match &entry.body {
         Body::Admitted(_) => GOOD,
@@ -26,7 +26,8 @@ pub(crate) fn line(leaf: u64, entry: &Entry<'_>, tables: &Tables) -> String {
     )
 }
 
-fn what(body: &Body<'_>, tables: &Tables) -> String {
+fn what(body: &Body<'_>, tables: Option<&Tables>) -> String {
+    let show = |label: Label| tables.map_or_else(|| label_numbers(label), |tables| tables.show(label));
     let or = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().unwrap_or("?").to_owned();
     match body {
         Body::Start(start) => {
@@ -36,7 +37,7 @@ fn what(body: &Body<'_>, tables: &Tables) -> String {
         Body::Stop => "closed in order".to_owned(),
         Body::Gap(gap) => format!("positions from {}.{} may be missing", gap.epoch, gap.from),
         Body::Admitted(a) => {
-            let label = tables.show(a.label);
+            let label = show(a.label);
             format!("{} on {} (rule {}, {label}) id {}", a.sender, a.subject, a.rule, a.envelope)
         }
         Body::Denied(d) => {
@@ -60,7 +61,7 @@ fn what(body: &Body<'_>, tables: &Tables) -> String {
         }
         Body::Session(s) => format!("{} {} ({})", s.agent, s.event, short(&s.session.to_string())),
         Body::KeyGranted(k) => {
-            format!("{} to {} (rule {}, {})", k.sender, k.reader, k.rule, tables.show(k.label))
+            format!("{} to {} (rule {}, {})", k.sender, k.reader, k.rule, show(k.label))
         }
         Body::PolicyChange(p) => {
             let from = p.from.map_or_else(|| "none".to_owned(), |from| from.to_string());
@@ -73,4 +74,10 @@ fn what(body: &Body<'_>, tables: &Tables) -> String {
 
 fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
+}
+
+fn label_numbers(label: Label) -> String {
+    let compartments: Vec<_> = label.compartments.iter().map(|n| n.to_string()).collect();
+    let compartments = if compartments.is_empty() { "-".to_owned() } else { compartments.join("+") };
+    format!("{}/{compartments}/{}", label.level.number(), label.integrity.number())
 }

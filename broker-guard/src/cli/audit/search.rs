@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             let rest = entry.strip_prefix('{').unwrap_or_default();
             output.text(format_args!("{{\"leaf\":{},{rest}", found.leaf))?;
         } else {
-            output.text(line(found.leaf, &found.entry, bundle.tables()))?;
+            output.text(line(found.leaf, &found.entry, Some(bundle.tables())))?;
         }
     }
     Ok(())

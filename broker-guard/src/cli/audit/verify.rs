@@ -33,7 +33,7 @@ the guard's own key. Exit code 4 if the log is not what it should be.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// A checkpoint of the same log that was kept elsewhere
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "since", value_name = "FILE")]
     remembered: Option<PathBuf>,
     #[command(flatten)]
     bus: BusArg,
