@@ -92,7 +92,10 @@ fn a_bus_is_used_watched_and_stopped() {
     let (alice, bob) = ("bus/agents/alice.creds", "bus/agents/bob.creds");
 
     // Publish and subscribe.
-    let mut reader = Running::ready(&place, &["sub", "hello.>", "--creds", alice, "--json", "--count", "2", "--save", "kept"]);
+    let mut reader = Running::ready(
+        &place,
+        &["sub", "hello.>", "--creds", alice, "--json", "--count", "2", "--save", "kept"],
+    );
     let verdict =
         says(&place, &["pub", "hello.world", "good morning", "--creds", bob, "--confirm", "--json"]);
     let read = reader.object();

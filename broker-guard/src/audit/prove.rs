@@ -202,7 +202,8 @@ impl ConsistencyProof {
         let form = ProofError::Form;
         let (head, checkpoint) = text.split_once("\n\n").ok_or(form("it has no checkpoint"))?;
         let mut lines = head.split('\n');
-        let old = lines.next().and_then(|line| line.strip_prefix("old ")).ok_or(form("it has no old size"))?;
+        let old =
+            lines.next().and_then(|line| line.strip_prefix("old ")).ok_or(form("it has no old size"))?;
         let size: u64 = old.parse().map_err(|_| form("its old size is not a number"))?;
         if size.to_string() != old {
             return Err(form("its old size has leading zeroes or a sign"));

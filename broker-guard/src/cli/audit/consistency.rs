@@ -10,7 +10,7 @@ use super::{
         failure::{Exit, Failure},
         output::Output,
     },
-    note_key, not_proven,
+    not_proven, note_key,
 };
 use crate::{
     audit::{note::Checkpoint, prove::prove_consistency},
