@@ -12,6 +12,7 @@ use sealbus_envelope::{
     identity::{Credential, Member, SessionId},
     keys::KeyId,
     policy::{FlowGrant, Rule},
+    approval,
     proof::admission,
     reader::{self, Delivery, Lookup, ReadingKey},
     reason::{Reason, Refused},
@@ -40,6 +41,7 @@ const MAX_KEYS: usize = 32_768;
 pub(crate) struct Raw {
     bytes: Bytes,
     admission: Option<String>,
+    approvals: Option<String>,
     subject: async_nats::Subject,
 }
 
@@ -47,11 +49,10 @@ impl Raw {
     /// Takes envelope and proof of admission out of a NATS message; its other headers and reply subject are
     /// nobody's word.
     pub(crate) fn new(message: async_nats::Message) -> Self {
-        let header = |headers: &async_nats::HeaderMap| {
-            headers.get(admission::HEADER_NAME).map(|value| value.as_str().to_owned())
-        };
+        let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str().to_owned());
         Self {
-            admission: message.headers.as_ref().and_then(header),
+            admission: header(admission::HEADER_NAME),
+            approvals: header(approval::HEADER_NAME),
             bytes: message.payload,
             subject: message.subject,
         }
@@ -229,8 +230,12 @@ impl Inlet {
         {
             self.keys.insert(key, Under { key: Arc::new(ReadingKey::new(held)), highest: None, used: now });
         }
-        let delivery =
-            Delivery { bytes: &raw.bytes, admission: raw.admission.as_deref(), subject: &raw.subject };
+        let delivery = Delivery {
+            bytes: &raw.bytes,
+            admission: raw.admission.as_deref(),
+            approvals: raw.approvals.as_deref(),
+            subject: &raw.subject,
+        };
         let known = Known { shared: &shared, view: &view, keys: &self.keys, blind };
         let opened = reader::read(&delivery, &shared.context(&view), &known, &shared.seen)?;
         let header = opened.header();

@@ -48,7 +48,7 @@ impl View {
         previous: Option<&Self>,
         now: Millis,
     ) -> Result<Self, Refused> {
-        let (head, Records { tables, rules, grants }) = welcome.policy.verify(roots)?;
+        let (head, Records { tables, rules, grants, supervision: _ }) = welcome.policy.verify(roots)?;
         let head = *head.fields();
         let status = Status::verify(&welcome.status, roots.bus(), &tables.status_key)?;
         let rolled_back = |what| Err(Refused::new(Reason::RolledBack, what));
@@ -93,6 +93,7 @@ impl View {
             tables: self.tables.clone(),
             rules: self.rules.iter().map(|rule| Rule::clone(rule)).collect(),
             grants: self.grants.iter().map(|grant| FlowGrant::clone(grant)).collect(),
+            supervision: None,
         }
     }
 

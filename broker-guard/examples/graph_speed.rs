@@ -53,6 +53,7 @@ fn grant(records: &Records, n: usize) -> FlowGrant {
         max_bytes: None,
         rate: None,
         expires: Millis(u64::MAX),
+        approval: None,
     }
 }
 

@@ -74,6 +74,8 @@ fn rule(called: &str, on: &str) -> Rule {
         max_bytes: 100,
         rate: None,
         fan_in: None,
+        hold: None,
+        oversight: None,
         observe: false,
     }
 }
@@ -89,6 +91,7 @@ fn grant(called: String, from: &str, from_label: Plain, to_label: Plain) -> Flow
         max_bytes: Some(50),
         rate: None,
         expires: NOW.plus(1),
+        approval: None,
     }
 }
 
@@ -104,6 +107,7 @@ fn tables(bus: BusId, team: Plain) -> Tables {
             integrity_ceiling: team.label().integrity,
             zone: None,
             taint: TaintScope::Agent,
+            oversight: None,
             observe: false,
         }],
         zones: vec![],
@@ -155,6 +159,7 @@ fn a_floor_is_kept_but_for_exactly_what_a_grant_lifts() {
         .map(|((from, of_a, of_b, label), n)| (grant(format!("g{n}"), from, label, ALL), label, of_a, of_b))
         .collect();
     let records = Records {
+        supervision: None,
         tables: tables(roots.bus(), ALL),
         rules: vec![range(rule("a", "a.x")), range(rule("b", "*.x"))],
         grants: grants.iter().map(|(grant, ..)| grant.clone()).collect(),

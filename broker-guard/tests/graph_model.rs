@@ -70,6 +70,8 @@ fn any_rule() -> impl Strategy<Value = Rule> {
             max_bytes: 1,
             rate: None,
             fan_in: None,
+            hold: None,
+            oversight: None,
             observe,
         },
     )
@@ -87,6 +89,7 @@ fn any_grant() -> impl Strategy<Value = FlowGrant> {
             max_bytes: None,
             rate: None,
             expires: Millis(if life == 0 { NOW.0 } else { NOW.0 + 1 }),
+            approval: None,
         },
     )
 }
@@ -114,6 +117,7 @@ fn any_world() -> impl Strategy<Value = World> {
                 integrity_ceiling,
                 zone: None,
                 taint: TaintScope::Agent,
+                oversight: None,
                 observe,
             };
         let claims =
@@ -129,6 +133,7 @@ fn any_world() -> impl Strategy<Value = World> {
                 validity: Validity { not_before: Millis(0), not_after: Millis(2_000) },
             };
         let mut records = Records {
+            supervision: None,
             tables: Tables {
                 bus,
                 levels: names("l", brute::LEVELS),

@@ -159,6 +159,7 @@ fn real(world: &World) -> Real {
         integrity_ceiling: label(plain).integrity,
         zone: None,
         taint: TaintScope::Agent,
+        oversight: None,
         observe: false,
     };
     let tables = Tables {
@@ -185,11 +186,13 @@ fn real(world: &World) -> Real {
         max_bytes: plain.max_bytes,
         rate: None,
         fan_in: None,
+        hold: None,
+        oversight: None,
         observe: false,
     };
     let rules = world.rules.iter().enumerate().map(rule).collect();
     let bundle =
-        Bundle::sign(Records { tables, rules, grants: vec![] }, 1, Millis(1), &[&key], &roots).unwrap();
+        Bundle::sign(Records { tables, rules, grants: vec![], supervision: None }, 1, Millis(1), &[&key], &roots).unwrap();
     let policy = CompiledPolicy::compile(&bundle).unwrap();
     Real { bundle, policy, roots }
 }

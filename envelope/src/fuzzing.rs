@@ -159,17 +159,19 @@ pub fn bundle(bytes: &[u8]) {
     let _ = SigningKey::from_nkey_seed(text, crate::identity::KeyKind::User);
 }
 
-/// `[tables, [rule, …], [flow grant, …]]`, whatever they are, under a good signature: what a quorum could be brought to
+/// `[tables, [rule, …], [flow grant, …], supervision or nil]`, whatever they are, under a good signature: what a quorum could be brought to
 /// sign. If it is a policy, each part of it is provable alone.
 fn signed_records(bytes: &[u8], roots: &Roots) -> Result<(), Refused> {
     let mut r = Reader::new(bytes, "records");
-    r.array(3)?;
+    r.array(4)?;
     let tables = r.bin(bytes.len())?.to_vec();
     let mut list = || -> Result<Vec<Vec<u8>>, Refused> {
         let count = r.array_len(bytes.len())?;
         (0..count).map(|_| Ok(r.bin(bytes.len())?.to_vec())).collect()
     };
-    let leaves = Leaves { tables, rules: list()?, grants: list()? };
+    let (rules, grants) = (list()?, list()?);
+    let supervision = r.option(|r| Ok(r.bin(bytes.len())?.to_vec()))?;
+    let leaves = Leaves { tables, rules, grants, supervision };
     r.finish()?;
     let signing = SigningKey::from_seed(&[1; 32]);
     let head = HeadFields {
@@ -181,7 +183,7 @@ fn signed_records(bytes: &[u8], roots: &Roots) -> Result<(), Refused> {
     };
     let signature = signing.sign(crate::identity::Purpose::Bundle, &head.encode());
     let mut w = Writer::default();
-    w.array(4)
+    w.array(5)
         .bin(&BundleHead::assemble(&head, &[(signing.public().clone(), signature)]))
         .bin(&leaves.tables);
     for list in [&leaves.rules, &leaves.grants] {
@@ -190,6 +192,9 @@ fn signed_records(bytes: &[u8], roots: &Roots) -> Result<(), Refused> {
             w.bin(leaf);
         }
     }
+    w.option(leaves.supervision.as_ref(), |w, leaf| {
+        w.bin(leaf);
+    });
     let whole = w.into_bytes();
     let bundle = Bundle::verify(&whole, roots)?;
     same("bundle", &bundle.encode(), &whole);

@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock. Time and randomness are arguments, so the same code runs in the guard, in every
 //! agent, in property tests and under a fuzzer.
 
+pub mod approval;
 pub mod control;
 #[doc(hidden)]
 pub mod fuzzing;

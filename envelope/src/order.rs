@@ -1,14 +1,14 @@
 //! Signed orders: what no person may do alone, such as clearing what an agent was given to read.
 //!
-//! A quorum of policy keys signs an order; whoever carries it need not be trusted, so a guard takes it from
-//! anybody. It names its bus, the agent, why, and until when it is good, and its id is carried out once. It may
-//! be signed in several places: a [`Draft`] collects signatures, and once they are enough its bytes are a
-//! [`SignedOrder`].
+//! Policy keys sign an order, as many as [its kind](OrderKind::needed) and the policy want; whoever carries it need not
+//! be trusted, so a guard takes it from anybody. It names its bus, whom it concerns, why, and until when it is good, and
+//! its id is carried out once. It may be signed in several places: a [`Draft`] collects signatures, and once they are
+//! enough its bytes are a [`SignedOrder`].
 //!
 //! ```
 //! use sealbus_envelope::{
 //!     identity::{Roots, SigningKey}, name::{AgentToken, Name}, time::Millis,
-//!     order::{Draft, Order, OrderId, OrderKind, SignedOrder},
+//!     order::{Draft, Order, OrderId, OrderKind, SignedOrder, Target},
 //! };
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
@@ -19,7 +19,9 @@
 //! };
 //! let order = Order {
 //!     bus: roots.bus(), id: OrderId::generate(rng), kind: OrderKind::ClearTaint,
-//!     agent: AgentToken::new(&Name::parse("reader")?, agent.public()), identity: agent.public().clone(),
+//!     target: Target::Agent {
+//!         token: AgentToken::new(&Name::parse("reader")?, agent.public()), identity: agent.public().clone(),
+//!     },
 //!     reason: "started again with an empty memory".to_owned(), issued: Millis(0), valid_until: Millis(600_000),
 //! };
 //! let mut draft = Draft::new(order, &roots)?;
@@ -39,12 +41,17 @@ use rand_core::CryptoRng;
 use crate::{
     hash::{self, Context, Hash},
     identity::{BusId, PublicKey, Purpose, Roots, Signature, SigningKey},
-    name::{AgentToken, MAX_AGENT_TOKEN},
-    policy::MAX_SIGNATURES,
+    policy::{MAX_SIGNATURES, Supervision},
     reason::{Reason, Refused},
     time::Millis,
     wire::codec::{Reader, Writer},
 };
+
+mod kind;
+mod target;
+
+pub use kind::OrderKind;
+pub use target::{Target, Workflow};
 
 /// The largest signed order, in bytes.
 pub const MAX_ORDER: usize = 4_096;
@@ -96,47 +103,6 @@ impl fmt::Debug for OrderId {
     }
 }
 
-/// What is ordered. On the wire an array of its number and, for kinds to come, what else it needs: a guard
-/// refuses a kind that it does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OrderKind {
-    /// Forget what the agent was given to read: whoever signs vouches that nothing of it is left in the agent.
-    ClearTaint,
-}
-
-impl OrderKind {
-    /// The stable word.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::ClearTaint => "clear_taint",
-        }
-    }
-
-    const fn number(self) -> u8 {
-        match self {
-            Self::ClearTaint => 1,
-        }
-    }
-
-    fn read(r: &mut Reader<'_>) -> Result<Self, Refused> {
-        // The length is the kind's: one that is not known may have any.
-        let len = r.array_len(16)?;
-        match (r.uint()?, len) {
-            (1, 1) => Ok(Self::ClearTaint),
-            (1, _) => Err(Refused::new(Reason::WrongArity, "order.kind")),
-            _ => Err(Refused::new(Reason::OrderUnknown, "order.kind")),
-        }
-    }
-}
-
-impl fmt::Display for OrderKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
-    }
-}
-
 /// An order, as people sign it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -146,10 +112,8 @@ pub struct Order {
     pub id: OrderId,
     /// What is ordered.
     pub kind: OrderKind,
-    /// The agent it concerns.
-    pub agent: AgentToken,
-    /// The agent's identity key, all of it: the token holds only a part of its hash.
-    pub identity: PublicKey,
+    /// Whom or what it concerns.
+    pub target: Target,
     /// Why, in words, for the log: from 1 to [`MAX_ORDER_REASON`] bytes without control characters.
     pub reason: String,
     /// When it was made.
@@ -161,16 +125,16 @@ pub struct Order {
 impl Order {
     fn encode(&self) -> Vec<u8> {
         let mut w = Writer::with_capacity(256);
-        w.array(9).uint(VERSION).bin(self.bus.as_bytes()).bin(self.id.as_bytes());
+        w.array(8).uint(VERSION).bin(self.bus.as_bytes()).bin(self.id.as_bytes());
         w.array(1).uint(self.kind.number());
-        w.str(self.agent.as_str()).bin(self.identity.as_bytes()).str(&self.reason);
-        w.uint(self.issued.0).uint(self.valid_until.0);
+        self.target.write(&mut w);
+        w.str(&self.reason).uint(self.issued.0).uint(self.valid_until.0);
         w.into_bytes()
     }
 
     fn decode(bytes: &[u8], bus: BusId) -> Result<Self, Refused> {
         let mut r = Reader::new(bytes, WHAT);
-        r.array(9)?;
+        r.array(8)?;
         if r.uint()? != u64::from(VERSION) {
             return Err(Refused::new(Reason::UnsupportedVersion, WHAT));
         }
@@ -181,8 +145,7 @@ impl Order {
             bus,
             id: OrderId(r.bin_array()?),
             kind: OrderKind::read(&mut r)?,
-            agent: AgentToken::parse(r.str(MAX_AGENT_TOKEN)?)?,
-            identity: PublicKey::from_bytes(&r.bin_array()?)?,
+            target: Target::read(&mut r)?,
             reason: r.str(MAX_ORDER_REASON)?.to_owned(),
             issued: Millis(r.uint()?),
             valid_until: Millis(r.uint()?),
@@ -194,9 +157,8 @@ impl Order {
 
     fn check(&self) -> Result<(), Refused> {
         let invalid = |what| Err(Refused::new(Reason::OrderInvalid, what));
-        let name = crate::name::Name::parse(self.agent.name())?;
-        if AgentToken::new(&name, &self.identity) != self.agent {
-            return invalid("order.identity");
+        if self.kind.is_of_workflow() != matches!(self.target, Target::Workflow(_)) {
+            return invalid("order.target");
         }
         // It is shown on the terminals of who signs and who searches the log.
         if self.reason.trim().is_empty() || self.reason.chars().any(char::is_control) {
@@ -234,7 +196,8 @@ impl Draft {
     /// # Errors
     /// The codec's reasons; `unsupported_version`, `wrong_bus`, `bad_name`, `weak_key`, `bad_time`;
     /// `order_unknown` if the kind is not known; `order_invalid` if a signature is not good, its key is not a
-    /// policy key or signs twice, the identity is not the agent's, or the reason is empty or no plain text.
+    /// policy key or signs twice, the identity is not the agent's, the target is none for the kind, or the reason is
+    /// empty or no plain text.
     pub fn decode(bytes: &[u8], roots: &Roots) -> Result<Self, Refused> {
         if bytes.len() > MAX_ORDER {
             return Err(Refused::new(Reason::TooLarge, WHAT));
@@ -302,10 +265,10 @@ impl Draft {
         self.signatures.iter().map(|(key, _)| key)
     }
 
-    /// How many more must sign.
+    /// How many more must sign, if the policy asks for no more than [`OrderKind::needed`].
     #[must_use]
     pub fn missing(&self, roots: &Roots) -> usize {
-        roots.quorum.max(1).saturating_sub(self.signatures.len())
+        self.order.kind.needed(roots).saturating_sub(self.signatures.len())
     }
 
     /// Hash of what was signed: the same whoever signed it.
@@ -315,7 +278,7 @@ impl Draft {
     }
 }
 
-/// An order that a quorum signed, verified. There is no other way to hold one.
+/// An order that as many signed as its kind needs, verified. There is no other way to hold one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedOrder(Draft);
 
@@ -324,7 +287,8 @@ impl SignedOrder {
     /// come, and is not over, is checked apart, by [`check_time`](Self::check_time).
     ///
     /// # Errors
-    /// What [`Draft::decode`] refuses; `order_invalid` if they are fewer than the quorum.
+    /// What [`Draft::decode`] refuses; `order_invalid` if they are fewer than the kind needs. A policy may ask for
+    /// more: [`check_quorum`](Self::check_quorum).
     pub fn verify(bytes: &[u8], roots: &Roots) -> Result<Self, Refused> {
         let draft = Draft::decode(bytes, roots)?;
         if draft.missing(roots) == 0 {
@@ -332,6 +296,17 @@ impl SignedOrder {
         } else {
             Err(Refused::new(Reason::OrderInvalid, "order.quorum"))
         }
+    }
+
+    /// Checks that as many signed as the policy asks for.
+    ///
+    /// # Errors
+    /// `order_invalid`.
+    pub fn check_quorum(&self, supervision: &Supervision) -> Result<(), Refused> {
+        if self.signers().count() < supervision.quorum(self.order().kind) {
+            return Err(Refused::new(Reason::OrderInvalid, "order.quorum"));
+        }
+        Ok(())
     }
 
     /// Checks that the order is good at `now`.

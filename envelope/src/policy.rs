@@ -1,7 +1,7 @@
 //! Policy as signed records, each provable alone, checked by guard and clients alike.
 //!
-//! A [`Bundle`] is [`Tables`] (names, teams, zones, keys), [`Rule`]s and [`FlowGrant`]s under one Merkle root that a
-//! quorum of policy keys signed. A client gets the part that concerns it, an [`Excerpt`], and checks it for itself.
+//! A [`Bundle`] is [`Tables`] (names, teams, zones, keys), [`Rule`]s, [`FlowGrant`]s and, for the guard alone, its
+//! [`Supervision`], under one Merkle root that a quorum of policy keys signed. A client gets the part that concerns it, an [`Excerpt`], and checks it for itself.
 //! Three questions are asked of a policy, here and nowhere else for clients; the guard's hot path answers them
 //! from compiled tables and is tested against these:
 //!
@@ -31,7 +31,7 @@
 //!     integrity: vec![Name::parse("untrusted")?], teams: vec![], zones: vec![], status_key: status.public().clone(),
 //!     guards: vec![], freshness_ms: 60_000, max_readers: 1_000, observe: false,
 //! };
-//! let records = Records { tables, rules: vec![], grants: vec![] };
+//! let records = Records { tables, rules: vec![], grants: vec![], supervision: None };
 //! let bundle = Bundle::sign(records, 1, Millis(1), &[&policy_key], &roots)?;
 //! let (head, records) = bundle.excerpt(|_| true).verify(&roots)?;
 //! assert_eq!(head.fields().version, 1);
@@ -44,8 +44,10 @@ mod access;
 mod bundle;
 mod faults;
 mod flow;
+mod oversight;
 mod record;
 mod rule;
+mod supervision;
 mod tables;
 mod zone;
 
@@ -56,7 +58,11 @@ pub use bundle::{
 };
 pub use faults::Faults;
 pub use flow::{FlowGrant, MAX_GRANTS, check_flow};
+pub use oversight::{
+    ApproverList, Hold, MAX_APPROVALS, MAX_HOLD_MS, MAX_LISTS, MAX_PEOPLE, Oversight,
+};
 pub use record::MAX_RECORD;
 pub use rule::{MAX_PARTIES, MessageKind, Party, Rate, Rule, Who};
+pub use supervision::{AnomalyRecord, MAX_WEIGHTS, Supervision};
 pub use tables::{MAX_GUARDS, MAX_TEAMS, Tables, TaintScope, Team};
 pub use zone::{MAX_PLACE, MAX_PLACES, MAX_ZONES, Zone, ZoneTls};

@@ -150,8 +150,10 @@ fn orders() -> Vec<(&'static str, Vec<u8>)> {
         bus: roots.bus(),
         id: OrderId::from_bytes([7; 16]),
         kind: OrderKind::ClearTaint,
-        agent: AgentToken::new(&agent, signer.public()),
-        identity: signer.public().clone(),
+        target: Target::Agent {
+            token: AgentToken::new(&agent, signer.public()),
+            identity: signer.public().clone(),
+        },
         reason: "started again with an empty memory".to_owned(),
         issued: Millis(1_700_000_000_000),
         valid_until: Millis(1_700_000_600_000),
@@ -164,10 +166,10 @@ fn orders() -> Vec<(&'static str, Vec<u8>)> {
     vec![("body", body), ("unsigned", unsigned), ("signed", draft.encode())]
 }
 
-/// `[tables, [rule, …], [flow grant, …]]` of a bundle, with tables for the bus of the target, which signs them itself.
+/// `[tables, [rule, …], [flow grant, …], supervision or nil]` of a bundle, with tables for the bus of the target, which signs them itself.
 fn records_on_the_targets_bus(bundle: &[u8]) -> Option<Vec<u8>> {
     let mut r = Reader::new(bundle, "bundle");
-    r.array(4).ok()?;
+    r.array(5).ok()?;
     let _head = r.bin(bundle.len()).ok()?;
     let mut tables = r.bin(bundle.len()).ok()?.to_vec();
     let issuer = SigningKey::from_seed(&[1; 32]);

@@ -14,9 +14,10 @@ use sealbus_envelope::{
     keys::KeyId,
     label::{Clearance, Compartments, Integrity, Label, LabelRange, Level},
     name::{AgentToken, Name},
+    order::OrderKind,
     policy::{
-        Bundle, Faults, FlowGrant, MessageKind, Party, Rate, Records, Rule, Tables, TaintScope, Team, Who,
-        Zone, ZoneTls, check_flow,
+        AnomalyRecord, ApproverList, Bundle, Faults, FlowGrant, Hold, MAX_HOLD_MS, MessageKind, Oversight,
+        Party, Rate, Records, Rule, Supervision, Tables, TaintScope, Team, Who, Zone, ZoneTls, check_flow,
     },
     reason::{Reason, Refused},
     subject::{Pattern, Subject},
@@ -90,6 +91,7 @@ prop_compose! {
             zone,
             taint: if session { TaintScope::Session } else { TaintScope::Agent },
             observe,
+            oversight: observe.then_some(Oversight::Directed),
         }
     }
 }
@@ -152,10 +154,64 @@ prop_compose! {
         rate in option::of(rates()),
         fan_in: Option<u32>,
         observe: bool,
+        hold in option::of(holds()),
+        oversight in option::of(oversights()),
     ) -> Rule {
         let kind = if deadline_ms == 0 { MessageKind::Stream } else { MessageKind::Request { deadline_ms } };
         let labels = LabelRange { low, high };
-        Rule { name, pattern, kind, publishers, subscribers, labels, default_label, max_bytes, rate, fan_in, observe }
+        Rule {
+            name, pattern, kind, publishers, subscribers, labels, default_label, max_bytes, rate, fan_in, observe, hold,
+            oversight,
+        }
+    }
+}
+
+fn oversights() -> impl Strategy<Value = Oversight> {
+    proptest::sample::select(vec![Oversight::Directed, Oversight::OpenEnded])
+}
+
+prop_compose! {
+    fn holds()(
+        approvals in 1u8..=2,
+        deadline_ms in 1..=MAX_HOLD_MS,
+        escalations in vec(any::<u32>(), 1..4),
+    ) -> Hold {
+        let people = |list: u8| {
+            (0..2)
+                .map(|n| (name(&format!("p{list}{n}")), key(10 + 2 * list + n).public().clone()))
+                .collect()
+        };
+        let lists = escalations
+            .iter()
+            .zip(0..)
+            .map(|(after_ms, n)| ApproverList { name: name(&format!("l{n}")), after_ms: *after_ms, people: people(n) })
+            .collect();
+        Hold { approvals, deadline_ms, lists }
+    }
+}
+
+prop_compose! {
+    fn supervisions()(
+        quorums in btree_map(0..OrderKind::ALL.len(), any::<u8>(), 0..4),
+        watch in 1u32..1_000,
+        more: u16,
+        half_life_ms in 1u32..,
+        [warm_up_ms, warm_up_messages] in [any::<u32>(), any()],
+        divert: bool,
+        weights in btree_map(names(), any::<u32>(), 0..4),
+    ) -> Supervision {
+        Supervision {
+            quorums: quorums.into_iter().map(|(n, keys)| (OrderKind::ALL[n], keys)).collect(),
+            anomaly: AnomalyRecord {
+                watch,
+                quarantine: watch + u32::from(more),
+                half_life_ms,
+                warm_up_ms,
+                warm_up_messages,
+                divert,
+                weights: weights.into_iter().collect(),
+            },
+        }
     }
 }
 
@@ -167,8 +223,9 @@ prop_compose! {
         max_bytes: Option<u32>,
         rate in option::of(rates()),
         expires: u64,
+        approval in option::of(holds()),
     ) -> FlowGrant {
-        FlowGrant { name, team, from, to, from_label, to_label, max_bytes, rate, expires: Millis(expires) }
+        FlowGrant { name, team, from, to, from_label, to_label, max_bytes, rate, expires: Millis(expires), approval }
     }
 }
 
@@ -214,8 +271,10 @@ proptest! {
         rules in btree_map(names(), rules(), 0..6),
         grants in btree_map(names(), grants(), 0..6),
         wanted: u8,
+        supervision in option::of(supervisions()),
     ) {
         let records = Records {
+            supervision,
             tables,
             rules: rules.into_iter().map(|(name, rule)| Rule { name, ..rule }).collect(),
             grants: grants.into_iter().map(|(name, grant)| FlowGrant { name, ..grant }).collect(),
@@ -358,6 +417,7 @@ prop_compose! {
                 max_bytes,
                 rate: None,
                 expires: Millis(expires),
+                approval: None,
             }),
             team: name("one"),
             size: 100,
@@ -439,6 +499,7 @@ fn observing_is_for_the_bus_a_rule_or_a_team() {
         integrity_ceiling: Integrity::LOWEST,
         zone: None,
         taint: TaintScope::Agent,
+        oversight: None,
         observe: team == "watched",
     };
     let tables = Tables {
@@ -466,6 +527,8 @@ fn observing_is_for_the_bus_a_rule_or_a_team() {
         max_bytes: 0,
         rate: None,
         fan_in: None,
+        hold: None,
+        oversight: None,
         observe,
     };
     let everywhere = Tables { observe: true, ..tables.clone() };

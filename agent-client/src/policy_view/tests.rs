@@ -60,6 +60,7 @@ impl Policy {
             integrity_ceiling: Integrity::LOWEST,
             zone: None,
             taint: TaintScope::Agent,
+            oversight: None,
             observe: false,
         };
         let tables = Tables {
@@ -77,7 +78,7 @@ impl Policy {
         };
         let roots = self.roots();
         let bundle = Bundle::sign(
-            Records { tables, rules, grants: vec![] },
+            Records { tables, rules, grants: vec![], supervision: None },
             version,
             Millis(1),
             &[&self.policy],
@@ -128,6 +129,8 @@ fn rule(text: &str, pattern: &str, levels: (u8, u8), queue: Option<&str>) -> Rul
         max_bytes: 1000,
         rate: None,
         fan_in: None,
+        hold: None,
+        oversight: None,
         observe: false,
     }
 }

@@ -13,7 +13,7 @@ use clap::Subcommand;
 use rand_core::UnwrapErr;
 use sealbus_envelope::{
     identity::{KeyKind, PublicKey, Roots},
-    order::{Draft, MAX_ORDER_MS, MAX_ORDER_REASON, Order, OrderId, OrderKind, SignedOrder},
+    order::{Draft, MAX_ORDER_MS, MAX_ORDER_REASON, Order, OrderId, OrderKind, SignedOrder, Target},
     reason::Refused,
 };
 use serde_json::{Value, json};
@@ -73,19 +73,17 @@ pub(crate) struct OrderArgs {
 pub(crate) fn give(
     dir: &BusDir,
     kind: OrderKind,
-    name: &str,
+    (name, target): (&str, Target),
     args: &OrderArgs,
     output: &Output,
 ) -> Result<(), Failure> {
-    let claims = Registry::read(dir)?.find(name)?.credential.clone();
     let roots = &dir.config.roots;
     let issued = now();
     let order = Order {
         bus: roots.bus(),
         id: OrderId::generate(&mut UnwrapErr(getrandom::SysRng)),
         kind,
-        agent: claims.token().clone(),
-        identity: claims.claims().identity.clone(),
+        target,
         reason: args.reason.clone(),
         issued,
         valid_until: issued.plus(args.minutes.saturating_mul(MINUTE)),
@@ -96,7 +94,8 @@ pub(crate) fn give(
         Failure::told(Exit::Config, "order_invalid", message, remedy)
     })?;
     for key in dir.offline(&args.offline).policy_keys_at_hand()? {
-        if draft.missing(roots) > 0 {
+        // A policy may want the quorum on orders that one key could give.
+        if draft.missing(roots) > 0 || draft.signers().count() < roots.quorum {
             draft.sign(&key, roots).map_err(unmade)?;
         }
     }
@@ -158,7 +157,7 @@ fn submit(address: SocketAddr, draft: &Draft, output: &Output) -> Result<(), Fai
         }
         _ => "",
     };
-    let text = format!("{} {} of {}\n{effect}", paint(GOOD, "✓"), order.kind, paint(STRONG, &order.agent));
+    let text = format!("{} {} of {}\n{effect}", paint(GOOD, "✓"), order.kind, paint(STRONG, &order.target));
     output.show(&object, text.trim_end())
 }
 
@@ -168,8 +167,9 @@ fn object(draft: &Draft) -> Value {
     json!({
         "id": order.id.to_string(),
         "order": order.kind.code(),
-        "agent": order.agent,
-        "identity": order.identity.to_nkey(KeyKind::User),
+        "target": order.target.to_string(),
+        "agent": order.target.agent(),
+        "identity": identity(&order.target),
         "reason": order.reason,
         "issued": rfc3339(order.issued),
         "valid_until": rfc3339(order.valid_until),
@@ -199,15 +199,15 @@ fn tell(dir: &BusDir, path: &Path, draft: &Draft, output: &Output) -> Result<(),
     let mut text = format!(
         "{path}: {} of {}\n  reason    {}\n  identity  {}\n  made      {} ({})\n  good until {} ({})\n  signed    {} of {}{}",
         paint(STRONG, order.kind),
-        paint(STRONG, &order.agent),
+        paint(STRONG, &order.target),
         printable(&order.reason),
-        order.identity.to_nkey(KeyKind::User),
+        identity(&order.target).as_deref().unwrap_or("-"),
         rfc3339(order.issued),
         relative(order.issued, now),
         rfc3339(order.valid_until),
         relative(order.valid_until, now),
         signed.len(),
-        roots.quorum,
+        order.kind.needed(roots),
         signed.concat(),
     );
     text = if order.valid_until <= now {
@@ -219,6 +219,19 @@ fn tell(dir: &BusDir, path: &Path, draft: &Draft, output: &Output) -> Result<(),
         format!("{text}\n  {missing} more must sign, with: sealbus order sign {path}{}", others.concat())
     };
     output.show(&object, text)
+}
+
+/// The agent with this name, as an order names it.
+pub(super) fn agent(dir: &BusDir, name: &str) -> Result<Target, Failure> {
+    let claims = Registry::read(dir)?.find(name)?.credential.clone();
+    Ok(Target::Agent { token: claims.token().clone(), identity: claims.claims().identity.clone() })
+}
+
+fn identity(target: &Target) -> Option<String> {
+    match target {
+        Target::Agent { identity, .. } => Some(nkey(identity)),
+        Target::Workflow(_) => None,
+    }
 }
 
 fn nkey(key: &PublicKey) -> String {

@@ -75,6 +75,7 @@ pub(super) fn records_of(
         tables,
         rules: policy.rules.iter().map(|rule| rule.record.clone()).collect(),
         grants: policy.grants.iter().map(|grant| grant.record.clone()).collect(),
+        supervision: policy.supervision.clone(),
     }
 }
 

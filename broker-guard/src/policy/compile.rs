@@ -4,11 +4,13 @@
 
 mod rule;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use sealbus_envelope::label::{Compartments, Label, LabelRange};
 use sealbus_envelope::name::Name;
-use sealbus_envelope::policy::{Bundle, FlowGrant, MAX_RULES, Party, Records, Rule, Tables, Team, Who};
+use sealbus_envelope::policy::{
+    Bundle, FlowGrant, MAX_RULES, MessageKind, Party, Records, Rule, Supervision, Tables, Team, Who,
+};
 use sealbus_envelope::subject::Pattern;
 
 use super::decide::Principal;
@@ -50,6 +52,9 @@ pub enum CompileError {
         /// The zone.
         zone: Name,
     },
+    /// What is asked is answered within seconds, so it cannot wait for people.
+    #[error("rule `{0}` is a request rule, and what it carries cannot be held for approval")]
+    HeldRequest(Name),
     /// A label number that the policy does not name.
     #[error("`{0}` uses a label that the policy does not declare")]
     UndeclaredLabel(Name),
@@ -72,6 +77,7 @@ pub struct CompiledPolicy {
     subjects: SubjectTrie<RuleId>,
     grants: Vec<CompiledGrant>,
     grant_places: HashMap<Name, usize>,
+    supervision: Supervision,
     /// The rules under which everybody is observed.
     observed: Vec<RuleId>,
 }
@@ -114,6 +120,7 @@ impl CompiledPolicy {
             subjects: SubjectTrie::new(),
             grants: Vec::with_capacity(records.grants.len()),
             grant_places: HashMap::with_capacity(records.grants.len()),
+            supervision: records.supervision.clone().unwrap_or_default(),
             observed: Vec::new(),
         };
         for (team, n) in tables.teams.iter().zip(0..=u8::MAX) {
@@ -129,7 +136,7 @@ impl CompiledPolicy {
     }
 
     fn add_team(&mut self, team: &Team, id: TeamId) -> Result<(), CompileError> {
-        let Team { name, clearance, integrity_ceiling, zone, taint, observe } = team;
+        let Team { name, clearance, integrity_ceiling, zone, taint, observe, oversight } = team;
         // Ignored, it would let the team run anywhere.
         if let Some(zone) = zone.as_ref().filter(|zone| self.tables.zone(zone.as_str()).is_none()) {
             return Err(CompileError::UnknownZone { team: name.clone(), zone: zone.clone() });
@@ -147,6 +154,7 @@ impl CompiledPolicy {
             integrity_ceiling: *integrity_ceiling,
             taint: *taint,
             observe: *observe,
+            oversight: *oversight,
         });
         Ok(())
     }
@@ -168,6 +176,9 @@ impl CompiledPolicy {
         let LabelRange { low, high } = rule.labels;
         if ![low, high, rule.default_label].into_iter().all(|label| self.declares(label)) {
             return Err(CompileError::UndeclaredLabel(rule.name.clone()));
+        }
+        if rule.hold.is_some() && rule.kind != MessageKind::Stream {
+            return Err(CompileError::HeldRequest(rule.name.clone()));
         }
         let place = self.index.insert(&rule.name, &rule.pattern, id);
         let place = place.ok_or_else(|| CompileError::Duplicate(rule.name.clone()))?;
@@ -202,6 +213,8 @@ impl CompiledPolicy {
             max_bytes: usize::try_from(rule.max_bytes).unwrap_or(usize::MAX),
             fan_in: rule.fan_in,
             observe: rule.observe,
+            hold: rule.hold.clone().map(Arc::new),
+            oversight: rule.oversight,
             place,
             shape: Shape::of(&rule.pattern),
         });
@@ -247,6 +260,12 @@ impl CompiledPolicy {
     #[must_use]
     pub const fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Thresholds, weights and quorums: what only the guard goes by.
+    #[must_use]
+    pub const fn supervision(&self) -> &Supervision {
+        &self.supervision
     }
 
     /// Every team, in policy order.

@@ -49,6 +49,8 @@ pub enum Code {
     UnknownRule,
     /// A flow grant nobody declared.
     UnknownGrant,
+    /// A list of approvers nobody declared.
+    UnknownApprovers,
     /// No label lies in a rule's range.
     EmptyRange,
     /// The default label is not one the rule accepts.
@@ -117,6 +119,7 @@ impl Code {
             Self::UnknownIntegrity => "unknown_integrity",
             Self::UnknownRule => "unknown_rule",
             Self::UnknownGrant => "unknown_grant",
+            Self::UnknownApprovers => "unknown_approvers",
             Self::EmptyRange => "empty_range",
             Self::DefaultOutsideRange => "default_outside_range",
             Self::DefaultMissing => "default_missing",

@@ -6,10 +6,9 @@
 use std::ops::Range;
 
 use super::diagnostic::{Code, Finding, Findings};
-use super::source::{At, RawGrant, RawRule, RawTeam};
+use super::source::{At, RawRule, RawTeam};
 
 pub(crate) fn team(raw: &RawTeam, findings: &mut Findings) {
-    refuse("oversight", place(&raw.oversight), "no circuit breaker would trip", findings);
     refuse(
         "quorum",
         place(&raw.quorum),
@@ -22,12 +21,7 @@ pub(crate) fn rule(raw: &RawRule, findings: &mut Findings) {
     // `durable = false` promises nothing and is what the guard does.
     let on = |switch: &Option<At<bool>>| switch.as_ref().filter(|on| on.value).map(|on| on.span.clone());
     refuse("durable", on(&raw.durable), "envelopes would be lost to readers that are away", findings);
-    refuse("hold", on(&raw.hold), "envelopes would go out without anybody's approval", findings);
     refuse("evidence", place(&raw.evidence), "no evidence key would be granted", findings);
-}
-
-pub(crate) fn grant(raw: &RawGrant, findings: &mut Findings) {
-    refuse("approval", place(&raw.approval), "the grant could be used without anybody's approval", findings);
 }
 
 fn place<T>(field: &Option<At<T>>) -> Option<Range<usize>> {

@@ -4,10 +4,12 @@
 
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy as record;
-use sealbus_envelope::policy::{Rate, Zone};
+use sealbus_envelope::policy::{Rate, Supervision, Zone};
 
 /// Most teams in a policy: compiled team sets are 256 bits wide.
 pub const MAX_TEAMS: usize = 256;
+/// Most lists of approvers in a policy.
+pub const MAX_APPROVER_LISTS: usize = 64;
 /// Largest limit a rule can set on an envelope, in bytes.
 pub const MAX_BYTES: u64 = 1 << 20;
 /// A rule's limit on an envelope when it sets none, in bytes.
@@ -44,6 +46,7 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) grants: Vec<FlowGrant>,
     pub(crate) observe: bool,
+    pub(crate) supervision: Option<Supervision>,
 }
 
 impl Policy {
@@ -101,6 +104,12 @@ impl Policy {
         self.observe
     }
 
+    /// Thresholds, weights and quorums; none if the file leaves all to the defaults.
+    #[must_use]
+    pub const fn supervision(&self) -> Option<&Supervision> {
+        self.supervision.as_ref()
+    }
+
     /// Flow grants in file order.
     #[must_use]
     pub fn grants(&self) -> &[FlowGrant] {
@@ -108,23 +117,11 @@ impl Policy {
     }
 }
 
-/// How people watch over a team.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Oversight {
-    /// A fixed workflow: a departure from it trips a circuit breaker.
-    #[default]
-    Directed,
-    /// Latitude, and a periodic review.
-    OpenEnded,
-}
-
 /// A set of agents with the same rights: the signed record, and what the record has no room for yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Team {
     /// What is signed.
     pub record: record::Team,
-    /// How people watch over it.
-    pub oversight: Oversight,
     /// Policy signatures a credential of the team needs besides the issuer's.
     pub quorum: Option<u8>,
 }
@@ -136,8 +133,6 @@ pub struct Rule {
     pub record: record::Rule,
     /// Kept in a stream until read.
     pub durable: bool,
-    /// Waits for a person's approval.
-    pub hold: bool,
     /// Team given a copy of every key, to read evidence.
     pub evidence: Option<Name>,
 }

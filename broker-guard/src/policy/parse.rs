@@ -1,5 +1,7 @@
 //! TOML to [`RawPolicy`]: shapes and keys, every fault at once.
 
+mod oversight;
+
 use std::ops::Range;
 
 use toml::Spanned;
@@ -38,6 +40,9 @@ pub(crate) fn parse(source: &PolicySource, findings: &mut Findings) -> RawPolicy
         teams: root.tables("teams", "team", findings, team),
         rules: root.tables("rules", "rule", findings, rule),
         grants: root.tables("grants", "flow grant", findings, grant),
+        approvers: root.tables("approvers", "list of approvers", findings, oversight::approvers),
+        orders: root.table("orders", findings, oversight::orders),
+        anomaly: root.table("anomaly", findings, oversight::anomaly),
     };
     root.finish(findings);
     policy
@@ -83,7 +88,8 @@ fn rule(fields: &mut Fields<'_>, findings: &mut Findings) -> RawRule {
         rate: fields.table("rate", findings, rate),
         max_bytes: fields.number("max_bytes", findings),
         durable: fields.switch("durable", findings),
-        hold: fields.switch("hold", findings),
+        hold: fields.table("hold", findings, oversight::hold),
+        oversight: fields.name("oversight", findings),
         evidence: fields.name("evidence", findings),
         fan_in: fields.number("fan_in", findings),
         observe: fields.switch("observe", findings),
@@ -103,7 +109,7 @@ fn grant(fields: &mut Fields<'_>, findings: &mut Findings) -> RawGrant {
         expires: fields.moment("expires", findings),
         max_bytes: fields.number("max_bytes", findings),
         rate: fields.table("rate", findings, rate),
-        approval: fields.number("approval", findings),
+        approval: fields.table("approval", findings, oversight::hold),
         span: fields.span.clone(),
     }
 }
@@ -153,11 +159,13 @@ struct Fields<'t> {
     span: Range<usize>,
     what: String,
     known: Vec<&'static str>,
+    /// Any key goes: its keys are names of the writer's own.
+    open: bool,
 }
 
 impl<'t> Fields<'t> {
     fn new(table: &'t DeTable<'t>, span: Range<usize>, what: impl Into<String>) -> Self {
-        Self { table, span, what: what.into(), known: Vec::new() }
+        Self { table, span, what: what.into(), known: Vec::new(), open: false }
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
@@ -338,7 +346,7 @@ impl<'t> Fields<'t> {
     fn finish(self, findings: &mut Findings) {
         for (key, _) in self.table {
             let written = key.get_ref().as_ref();
-            if self.known.contains(&written) {
+            if self.open || self.known.contains(&written) {
                 continue;
             }
             let message = format!("unknown key `{written}` in {}", self.what);
@@ -385,6 +393,9 @@ fn remedy(key: &str) -> &'static str {
         "integrity" => "declare the ranks of trust, lowest first: `integrity = [\"untrusted\", \"trusted\"]`",
         "teams" => "declare each team as `[teams.NAME]`",
         "rules" => "write each allowed flow as `[rules.NAME]`; without rules nothing may be sent",
+        "approvals" => "say how many different people must approve: `approvals = 1`",
+        "deadline" => "say how long they have, such as `deadline = \"15m\"`: no answer denies",
+        "approvers" => "name the lists of people who may: `approvers = [\"LIST\"]`, each as `[approvers.LIST]`",
         "clearance" | "ceiling" => "write `{ level = \"NAME\", compartments = [\"NAME\"] }`",
         "level" => "name one of the declared levels",
         "pattern" => "write the logical subjects, such as `pattern = \"orders.>\"`",

@@ -75,6 +75,55 @@ pub struct RawPolicy {
     pub rules: Vec<(Name, RawRule)>,
     /// `[grants.NAME]`.
     pub grants: Vec<(Name, RawGrant)>,
+    /// `[approvers.NAME]`: each person's name and key.
+    pub approvers: Vec<(Name, RawApprovers)>,
+    /// `[orders]`: how many policy keys sign an order, by its kind.
+    pub orders: Option<Vec<(Name, At<u64>)>>,
+    /// `[anomaly]`.
+    pub anomaly: Option<RawAnomaly>,
+}
+
+/// People who may approve.
+#[derive(Debug, Clone)]
+pub struct RawApprovers {
+    /// `NAME = "KEY"`, in file order.
+    pub people: Vec<(Name, Name)>,
+    /// The table's heading.
+    pub span: Range<usize>,
+}
+
+/// `{ approvals, deadline, approvers }`: what waits for people.
+#[derive(Debug, Clone)]
+pub struct RawHold {
+    /// How many people.
+    pub approvals: Option<At<u64>>,
+    /// How long they have.
+    pub deadline: Option<Name>,
+    /// Who: a list, and after how long it is told.
+    pub approvers: Option<At<Vec<(Name, Option<Name>)>>>,
+    /// The whole table.
+    pub span: Range<usize>,
+}
+
+/// Thresholds and weights of the anomaly detector.
+#[derive(Debug, Clone)]
+pub struct RawAnomaly {
+    /// Score from which on an agent is watched.
+    pub watch: Option<At<f64>>,
+    /// Score from which on it is quarantined.
+    pub quarantine: Option<At<f64>>,
+    /// How long until a score is half.
+    pub half_life: Option<Name>,
+    /// How long only hard evidence counts.
+    pub warm_up: Option<Name>,
+    /// And for how many messages at least.
+    pub warm_up_messages: Option<At<u64>>,
+    /// Who is quarantined is kept busy apart instead of refused.
+    pub divert: Option<At<bool>>,
+    /// What each signal costs.
+    pub weights: Vec<(Name, At<f64>)>,
+    /// The table's heading.
+    pub span: Range<usize>,
 }
 
 /// `{ level, compartments }`: what a team may read or a zone may hold.
@@ -212,8 +261,10 @@ pub struct RawRule {
     pub max_bytes: Option<At<u64>>,
     /// Kept in a stream until read.
     pub durable: Option<At<bool>>,
-    /// Waits for a person's approval.
-    pub hold: Option<At<bool>>,
+    /// Waits for people's approval.
+    pub hold: Option<RawHold>,
+    /// `directed` or `open-ended`.
+    pub oversight: Option<Name>,
     /// Team given a copy of every key, to read evidence.
     pub evidence: Option<Name>,
     /// At most so many agents publish at once.
@@ -246,7 +297,7 @@ pub struct RawGrant {
     /// Limit per publisher on its use.
     pub rate: Option<RawRate>,
     /// People who must approve each use.
-    pub approval: Option<At<u64>>,
+    pub approval: Option<RawHold>,
     /// The table's heading.
     pub span: Range<usize>,
 }

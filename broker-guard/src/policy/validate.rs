@@ -4,9 +4,11 @@
 //! counts only if nothing was reported. Keys that are missing were reported by the parser.
 
 mod grant;
+mod oversight;
 mod zone;
 
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
+use sealbus_envelope::identity::PublicKey;
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy as record;
 use sealbus_envelope::policy::{
@@ -18,7 +20,7 @@ use super::diagnostic::{Code, Finding, Findings};
 use super::enforced;
 use super::model::{
     DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, MAX_BYTES,
-    MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Oversight, Policy, Rule, Team,
+    MAX_DURATION, MAX_RATE, MAX_READERS, MAX_APPROVER_LISTS, MAX_TEAMS, Policy, Rule, Team,
 };
 use super::names::{Table, checked_name};
 use super::source::{
@@ -35,9 +37,15 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
         teams: Table::new("team", Code::UnknownTeam),
         rules: Table::new("rule", Code::UnknownRule),
         grants: Table::new("flow grant", Code::UnknownGrant),
+        approver_lists: Table::new("list of approvers", Code::UnknownApprovers),
+        people: Vec::new(),
         findings,
     };
     resolver.declare(raw);
+    let lists: Vec<_> =
+        raw.approvers.iter().map(|(name, list)| resolver.approvers(name, list)).collect();
+    resolver.people = lists.into_iter().map(|list| list.map(|(_, people)| people).unwrap_or_default()).collect();
+    let supervision = resolver.supervision(raw);
     let zones = raw.zones.iter().filter_map(|(name, zone)| resolver.zone(name, zone)).collect();
     let teams = raw.teams.iter().filter_map(|(name, team)| resolver.team(name, team)).collect();
     let rules = raw.rules.iter().filter_map(|(name, rule)| resolver.rule(name, rule)).collect();
@@ -55,6 +63,7 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
         rules,
         grants,
         observe: on(raw.observe.as_ref()),
+        supervision,
     }
 }
 
@@ -70,6 +79,9 @@ struct Resolver<'f> {
     teams: Table,
     rules: Table,
     grants: Table,
+    approver_lists: Table,
+    /// Who stands on each list of approvers, in their order.
+    people: Vec<Vec<(Name, PublicKey)>>,
     findings: &'f mut Findings,
 }
 
@@ -99,6 +111,8 @@ impl Resolver<'_> {
         self.teams.declare(raw.teams.iter().map(|(name, _)| name), MAX_TEAMS, self.findings);
         self.rules.declare(raw.rules.iter().map(|(name, _)| name), MAX_RULES, self.findings);
         self.grants.declare(raw.grants.iter().map(|(name, _)| name), MAX_GRANTS, self.findings);
+        let lists = raw.approvers.iter().map(|(name, _)| name);
+        self.approver_lists.declare(lists, MAX_APPROVER_LISTS, self.findings);
     }
 
     fn level(&mut self, name: &At<String>) -> Option<Level> {
@@ -162,8 +176,7 @@ impl Resolver<'_> {
             Some(zone) => self.zones.number(zone, self.findings).and_then(|_| Name::parse(&zone.value).ok()),
             None => None,
         };
-        let choices = [("directed", Oversight::Directed), ("open-ended", Oversight::OpenEnded)];
-        let oversight = self.choice("oversight", raw.oversight.as_ref(), choices);
+        let oversight = self.oversight(raw.oversight.as_ref());
         let choices = [("agent", TaintScope::Agent), ("session", TaintScope::Session)];
         let taint = self.choice("taint", raw.taint.as_ref(), choices);
         let quorum = raw.quorum.as_ref().and_then(|n| self.number("quorum", n, 255));
@@ -176,8 +189,8 @@ impl Resolver<'_> {
                 zone,
                 taint: taint.unwrap_or_default(),
                 observe: on(raw.observe.as_ref()),
+                oversight,
             },
-            oversight: oversight.unwrap_or_default(),
             quorum: quorum.and_then(|n| u8::try_from(n).ok()),
         })
     }
@@ -196,6 +209,16 @@ impl Resolver<'_> {
             None => Some(DEFAULT_MAX_BYTES),
         };
         let fan_in = raw.fan_in.as_ref().map(|n| self.number("fan_in", n, MAX_READERS));
+        let oversight = self.oversight(raw.oversight.as_ref());
+        let hold = self.hold(raw.hold.as_ref());
+        if let Some(raw) = raw.hold.as_ref().filter(|_| matches!(kind, Some(MessageKind::Request { .. }))) {
+            let message = "what is asked cannot wait for approval";
+            self.findings.push(
+                Finding::error(Code::Conflict, message, raw.span.clone(), "in a request rule").help(
+                    "a request is answered within its deadline; hold a stream rule, or approve before asking",
+                ),
+            );
+        }
         if let Some(evidence) = &raw.evidence {
             self.teams.number(evidence, self.findings);
         }
@@ -212,9 +235,10 @@ impl Resolver<'_> {
                 rate: Some(rate?),
                 fan_in: fan_in.map_or(Some(None), |n| n.map(Some))?,
                 observe: on(raw.observe.as_ref()),
+                hold: hold?,
+                oversight,
             },
             durable: raw.durable.as_ref().is_some_and(|on| on.value),
-            hold: raw.hold.as_ref().is_some_and(|on| on.value),
             evidence: raw.evidence.as_ref().and_then(|team| Name::parse(&team.value).ok()),
         })
     }

@@ -1,7 +1,7 @@
 //! Orders that came in over HTTP: judged, logged, carried out, told.
 
 use sealbus_envelope::{
-    order::{OrderKind, SignedOrder},
+    order::{Order, OrderKind, SignedOrder},
     reason::{Reason, Refused},
     time::Millis,
 };
@@ -59,10 +59,10 @@ impl Guard {
         let what = order.order();
         let Err(refused) = self.execute(order, now).await else {
             let signers = order.signers().count();
-            tracing::warn!(order = %what.id, kind = %what.kind, agent = %what.agent, signers, "an order is carried out");
+            tracing::warn!(order = %what.id, kind = %what.kind, target = %what.target, signers, "an order is carried out");
             self.metrics.order(None);
             let detail = format!("{} {}, signed by {signers}: {}", what.kind, what.id, what.reason);
-            self.event(Event::new(Kind::Order, now).about(&what.agent).detail(detail)).await;
+            self.event(about(Event::new(Kind::Order, now), what).detail(detail)).await;
             self.carry_out().await;
             return OrderAnswer::accepted(order);
         };
@@ -70,7 +70,7 @@ impl Guard {
         if self.telling.may_tell(now) {
             self.desk.record_refused_order(order, refused, now);
             let detail = format!("{} {} is refused", what.kind, what.id);
-            let event = Event::new(Kind::Order, now).about(&what.agent).detail(detail);
+            let event = about(Event::new(Kind::Order, now), what).detail(detail);
             self.order_refused(event, refused).await;
         }
         OrderAnswer::refused(Some(order), refused)
@@ -99,6 +99,7 @@ impl Guard {
     /// has carried out nothing, and takes the order again.
     async fn execute(&mut self, order: &SignedOrder, now: Millis) -> Result<(), Refused> {
         order.check_time(now)?;
+        order.check_quorum(self.desk.sessions().in_force().policy.supervision())?;
         let id = order.order().id;
         match self.store.is_carried_out(id) {
             Ok(false) => {}
@@ -118,6 +119,14 @@ impl Guard {
             // A kind that a newer library knows and this guard does not.
             _ => Err(Refused::new(Reason::OrderUnknown, "order.kind")),
         }
+    }
+}
+
+/// About the agent that the order concerns, if it is one.
+fn about(event: Event, order: &Order) -> Event {
+    match order.target.agent() {
+        Some(agent) => event.about(agent),
+        None => event,
     }
 }
 

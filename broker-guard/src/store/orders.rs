@@ -27,8 +27,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn begin_clear(&self, order: &Order, cleared: &Cleared, now: Millis) -> Result<bool, StoreError> {
-        let agent = &order.agent;
+    pub fn begin_clear(
+        &self,
+        order: &Order,
+        agent: &AgentToken,
+        cleared: &Cleared,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
         let held = self.encode(&Holder::Agent(agent.clone()))?;
         let apart = Holder::Clearing { agent: agent.clone(), order: *order.id.as_bytes() };
         let (apart, cleared) = (self.encode(&apart)?, self.encode(cleared)?);
@@ -100,7 +105,7 @@ mod tests {
         identity::{BusId, SessionId, SigningKey},
         label::{Compartments, Integrity, Label, Level},
         name::Name,
-        order::OrderKind,
+        order::{OrderKind, Target},
         subject::Pattern,
     };
 
@@ -115,12 +120,15 @@ mod tests {
             bus: BusId::from_bytes([0; 32]),
             id: OrderId::from_bytes([n; 16]),
             kind: OrderKind::ClearTaint,
-            agent: AgentToken::parse(agent).unwrap(),
-            identity,
+            target: Target::Agent { token: AgentToken::parse(agent).unwrap(), identity },
             reason: "emptied".to_owned(),
             issued: NOW,
             valid_until: NOW.plus(60_000),
         }
+    }
+
+    fn agent_of(order: &Order) -> &AgentToken {
+        order.target.agent().unwrap()
     }
 
     fn raise(agent: &str, rule: &str, level: u8) -> Raise {
@@ -144,17 +152,17 @@ mod tests {
         {
             let store = Store::open(&path).unwrap();
             store.raise_floors(&[raise(alice, "notes", 3), raise(bob, "notes", 2)]).unwrap();
-            let cleared = store.floors().unwrap().clear_of(&order.agent, vec![], NOW);
+            let cleared = store.floors().unwrap().clear_of(agent_of(&order), vec![], NOW);
             assert!(!store.is_carried_out(order.id).unwrap());
-            assert!(store.begin_clear(&order, &cleared, NOW).unwrap());
+            assert!(store.begin_clear(&order, agent_of(&order), &cleared, NOW).unwrap());
             store.raise_floors(&[raise(alice, "notes", 1)]).unwrap();
         }
         let store = Store::open(&path).unwrap();
         assert!(store.is_carried_out(order.id).unwrap());
         let floors = store.floors().unwrap();
         assert_eq!((level(&floors, alice), level(&floors, bob)), (3, 2));
-        assert_eq!(floors.clearing(NOW), std::slice::from_ref(&order.agent));
-        store.finish_clear(&order.agent).unwrap();
+        assert_eq!(floors.clearing(NOW), std::slice::from_ref(agent_of(&order)));
+        store.finish_clear(agent_of(&order)).unwrap();
         let floors = store.floors().unwrap();
         assert_eq!((level(&floors, alice), level(&floors, bob)), (1, 2), "what was read meanwhile stays");
         assert!(floors.clearing(NOW).is_empty());
@@ -167,14 +175,14 @@ mod tests {
         let alice = "alice-abcdefghij";
         let (first, second) = (order(1, alice), order(2, alice));
         let clear = |order: &Order, now| {
-            let cleared = store.floors().unwrap().clear_of(&order.agent, vec![], now);
-            store.begin_clear(order, &cleared, now).unwrap()
+            let cleared = store.floors().unwrap().clear_of(agent_of(order), vec![], now);
+            store.begin_clear(order, agent_of(order), &cleared, now).unwrap()
         };
         assert!(clear(&first, NOW));
         store.raise_floors(&[raise(alice, "notes", 3)]).unwrap();
         assert!(!clear(&first, NOW), "a replay");
-        assert!(store.floors().unwrap().clear_of(&first.agent, vec![], NOW).held.len() == 1);
-        store.finish_clear(&first.agent).unwrap();
+        assert!(store.floors().unwrap().clear_of(agent_of(&first), vec![], NOW).held.len() == 1);
+        store.finish_clear(agent_of(&first)).unwrap();
         assert_eq!(level(&store.floors().unwrap(), alice), 3, "a replay sets nothing apart");
         assert!(!clear(&first, first.valid_until.plus(KEPT_MS - 1)));
         assert!(clear(&second, first.valid_until.plus(KEPT_MS + 1)));

@@ -233,6 +233,7 @@ fn records(law: &Law, tables: Tables) -> Records {
         clearance: clearance(&team.cleared),
         integrity_ceiling: label(&team.cleared).integrity,
         zone: None,
+        oversight: None,
         taint: if team.forgets { TaintScope::Session } else { TaintScope::Agent },
         observe: team.observed,
     };
@@ -247,6 +248,8 @@ fn records(law: &Law, tables: Tables) -> Records {
         max_bytes: 1 << 20,
         rate: None,
         fan_in: rule.fan_in,
+        hold: None,
+        oversight: None,
         observe: rule.observed,
     };
     let grant = |one: &Exception| policy::FlowGrant {
@@ -259,8 +262,10 @@ fn records(law: &Law, tables: Tables) -> Records {
         max_bytes: one.small.then_some(1),
         rate: Some(Rate { per_second: 1_000_000, burst: 1_000_000 }),
         expires: sealbus_envelope::time::Millis(one.ends),
+        approval: None,
     };
     Records {
+        supervision: None,
         tables: Tables {
             levels: names("level", usize::from(law.declared.level) + 1),
             compartments: names("compartment", law.declared.compartments.len()),

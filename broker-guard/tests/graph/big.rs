@@ -42,6 +42,7 @@ pub(crate) fn big() -> (Records, Vec<Holder>) {
         integrity_ceiling: rank,
         zone: None,
         taint: TaintScope::Agent,
+        oversight: None,
         observe: false,
     });
     let party = |who| Party { who, queue: None };
@@ -64,9 +65,12 @@ pub(crate) fn big() -> (Records, Vec<Holder>) {
         max_bytes: 65_536,
         rate: None,
         fan_in: None,
+        hold: None,
+        oversight: None,
         observe: false,
     });
     let records = Records {
+        supervision: None,
         tables: Tables {
             bus: BusId::new(key.public(), &name("big")),
             levels: names("l", 4),

@@ -52,6 +52,8 @@ pub enum Purpose {
     Heartbeat = 11,
     /// A policy key signs an order.
     Order = 12,
+    /// A person signs an approval or denial of a held envelope.
+    Approval = 13,
 }
 
 /// The kinds of nkey that Sealbus uses; the kind is the first letter of the text.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::name::Name;
+use crate::name::{AgentToken, Name};
 
 const NOW: Millis = Millis(1_700_000_000_000);
 
@@ -22,17 +22,20 @@ fn roots() -> Roots {
 }
 
 fn order() -> Order {
-    let agent = key(7);
     Order {
         bus: roots().bus(),
         id: OrderId::from_bytes([5; 16]),
         kind: OrderKind::ClearTaint,
-        agent: AgentToken::new(&Name::parse("reader").unwrap(), agent.public()),
-        identity: agent.public().clone(),
+        target: agent(&key(7)),
         reason: "emptied".to_owned(),
         issued: NOW,
         valid_until: NOW.plus(600_000),
     }
+}
+
+fn agent(key: &SigningKey) -> Target {
+    let token = AgentToken::new(&Name::parse("reader").unwrap(), key.public());
+    Target::Agent { token, identity: key.public().clone() }
 }
 
 /// As `signers` sign these bytes, whatever they are.
@@ -96,10 +99,37 @@ fn too_few_or_foreign_signatures_are_refused() {
 }
 
 #[test]
+fn one_person_takes_away_and_a_quorum_gives_back() {
+    for kind in OrderKind::ALL {
+        let alone = matches!(
+            kind,
+            OrderKind::Quarantine | OrderKind::Revoke | OrderKind::Pause | OrderKind::Resume
+        );
+        let workflow = Target::Workflow(Workflow::Team(Name::parse("payers").unwrap()));
+        let target = if kind.is_of_workflow() { workflow } else { agent(&key(7)) };
+        let order = Order { kind, target, ..order() };
+        let one = SignedOrder::verify(&assembled(&order.encode(), &[1]), &roots());
+        assert_eq!(one.is_ok(), alone, "{kind}");
+        let Ok(one) = one else { continue };
+        let more = Supervision { quorums: vec![(kind, 2)], ..Supervision::default() };
+        assert!(one.check_quorum(&Supervision::default()).is_ok());
+        assert_eq!(one.check_quorum(&more).unwrap_err().what, "order.quorum", "the policy asks for more");
+    }
+}
+
+#[test]
 fn what_a_quorum_must_not_sign_is_refused_though_it_did() {
     let other = BusId::new(key(8).public(), &Name::parse("test").unwrap());
     assert_eq!(refused_body(|order| order.bus = other), Reason::WrongBus);
-    assert_eq!(refused_body(|order| order.identity = key(6).public().clone()), Reason::OrderInvalid);
+    let foreign = |order: &mut Order| {
+        if let Target::Agent { identity, .. } = &mut order.target {
+            *identity = key(6).public().clone();
+        }
+    };
+    assert_eq!(refused_body(foreign), Reason::OrderInvalid);
+    let workflow = Target::Workflow(Workflow::parse("rule:pay").unwrap());
+    assert_eq!(refused_body(|order| order.target = workflow), Reason::OrderInvalid, "not an agent");
+    assert_eq!(refused_body(|order| order.kind = OrderKind::Pause), Reason::OrderInvalid, "not a workflow");
     for reason in ["", "  ", "line\nline", "\u{1b}[2J"] {
         assert_eq!(
             refused_body(|order| order.reason = reason.to_owned()),
@@ -120,10 +150,10 @@ fn an_unknown_kind_or_version_is_refused() {
     let at = body.windows(kind.len()).position(|window| window == kind).unwrap() + kind.len();
     let with = |replaced: &[u8]| [&body[..at - 2], replaced, &body[at..]].concat();
     let reason = |body: &[u8]| refused(&assembled(body, &[1, 2])).reason;
-    assert_eq!(reason(&with(&[0x91, 2])), Reason::OrderUnknown);
-    assert_eq!(reason(&with(&[0x92, 2, 0])), Reason::OrderUnknown);
+    assert_eq!(reason(&with(&[0x91, 99])), Reason::OrderUnknown);
+    assert_eq!(reason(&with(&[0x92, 99, 0])), Reason::OrderUnknown);
     assert_eq!(reason(&with(&[0x92, 1, 0])), Reason::WrongArity);
-    let newer = [&[0x99, 2][..], &body[2..]].concat();
+    let newer = [&[0x98, 2][..], &body[2..]].concat();
     assert_eq!(reason(&newer), Reason::UnsupportedVersion);
 }
 
@@ -152,12 +182,18 @@ proptest! {
     fn what_is_written_reads_back(
         id: [u8; 16], seed: [u8; 32], reason in "[ -~à-ÿ]{0,200}[!-~]", issued in 0..u64::MAX / 2,
         lifetime in 1..=MAX_ORDER_MS, signers in prop::sample::subsequence(vec![1u8, 2, 3], 2..=3),
+        kind in 0..OrderKind::ALL.len(), team: bool,
     ) {
-        let identity = SigningKey::from_seed(&seed).public().clone();
+        let kind = OrderKind::ALL[kind];
+        let target = match (kind.is_of_workflow(), team) {
+            (false, _) => agent(&SigningKey::from_seed(&seed)),
+            (true, true) => Target::Workflow(Workflow::parse("team:payers").unwrap()),
+            (true, false) => Target::Workflow(Workflow::parse("rule:pay").unwrap()),
+        };
         let order = Order {
             id: OrderId::from_bytes(id), reason, issued: Millis(issued),
             valid_until: Millis(issued).plus(lifetime),
-            agent: AgentToken::new(&Name::parse("some-agent").unwrap(), &identity), identity, ..order()
+            kind, target, ..order()
         };
         let mut draft = Draft::new(order.clone(), &roots()).unwrap();
         for n in signers {

@@ -10,6 +10,7 @@ use crate::{
     policy::{
         flow::{FlowGrant, MAX_GRANTS},
         rule::Rule,
+        supervision::Supervision,
         tables::Tables,
     },
     proof::merkle,
@@ -38,9 +39,9 @@ pub struct HeadFields {
     pub bus: BusId,
     /// Only ever rises.
     pub version: u64,
-    /// Merkle root over tables, rules and flow grants: the bundle's digest.
+    /// Merkle root over tables, rules, flow grants and supervision: the bundle's digest.
     pub root: Hash,
-    /// How many leaves: one, and one for each rule and flow grant.
+    /// How many leaves: one, one for each rule and flow grant, and one for supervision if there is any.
     pub leaves: u32,
     /// When it was made.
     pub issued: Millis,
@@ -191,6 +192,8 @@ pub struct Records {
     pub rules: Vec<Rule>,
     /// The flow grants, in policy order: leaves after the rules.
     pub grants: Vec<FlowGrant>,
+    /// What only guards go by: the last leaf. None if the policy leaves it to the defaults, and in every excerpt.
+    pub supervision: Option<Supervision>,
 }
 
 impl Records {
@@ -201,6 +204,7 @@ impl Records {
             tables: self.tables.encode(),
             rules: self.rules.iter().map(Rule::encode).collect(),
             grants: self.grants.iter().map(FlowGrant::encode).collect(),
+            supervision: self.supervision.as_ref().map(Supervision::encode),
         }
     }
 
@@ -227,19 +231,21 @@ pub struct Leaves {
     pub rules: Vec<Vec<u8>>,
     /// Leaves after the rules.
     pub grants: Vec<Vec<u8>>,
+    /// The last leaf, if there is one.
+    pub supervision: Option<Vec<u8>>,
 }
 
 impl Leaves {
     /// How many there are.
     #[must_use]
-    pub const fn count(&self) -> usize {
-        1 + self.rules.len() + self.grants.len()
+    pub fn count(&self) -> usize {
+        1 + self.rules.len() + self.grants.len() + usize::from(self.supervision.is_some())
     }
 
     /// The Merkle tree over them; its root is the bundle's digest.
     #[must_use]
     pub fn tree(&self) -> merkle::Tree {
-        let records = self.rules.iter().chain(&self.grants).map(Vec::as_slice);
+        let records = self.rules.iter().chain(&self.grants).chain(&self.supervision).map(Vec::as_slice);
         merkle::Tree::build(std::iter::once(self.tables.as_slice()).chain(records))
     }
 }
@@ -271,18 +277,21 @@ impl Bundle {
         Self::verify(&Self { head, records }.encode(), roots)
     }
 
-    /// Writes the bundle: `[head, tables, [rule, …], [flow grant, …]]`.
+    /// Writes the bundle: `[head, tables, [rule, …], [flow grant, …], supervision or nil]`.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let leaves = self.records.leaves();
         let mut w = Writer::with_capacity(4096 + 256 * leaves.count());
-        w.array(4).bin(&self.head.bytes).bin(&leaves.tables);
+        w.array(5).bin(&self.head.bytes).bin(&leaves.tables);
         for list in [&leaves.rules, &leaves.grants] {
             w.array(list.len());
             for record in list {
                 w.bin(record);
             }
         }
+        w.option(leaves.supervision.as_ref(), |w, record| {
+            w.bin(record);
+        });
         w.into_bytes()
     }
 
@@ -296,10 +305,15 @@ impl Bundle {
             return Err(Refused::new(Reason::TooLarge, WHAT));
         }
         let mut r = Reader::new(bytes, WHAT);
-        r.array(4)?;
+        r.array(5)?;
         let head = BundleHead::verify(r.bin(4096)?, roots)?;
         let tables = r.bin(MAX_BUNDLE)?.to_vec();
-        let leaves = Leaves { tables, rules: list(&mut r, MAX_RULES)?, grants: list(&mut r, MAX_GRANTS)? };
+        let leaves = Leaves {
+            tables,
+            rules: list(&mut r, MAX_RULES)?,
+            grants: list(&mut r, MAX_GRANTS)?,
+            supervision: r.option(|r| Ok(r.bin(MAX_BUNDLE)?.to_vec()))?,
+        };
         r.finish()?;
         if usize::try_from(head.fields.leaves) != Ok(leaves.count())
             || leaves.tree().root() != head.fields.root
@@ -316,7 +330,8 @@ impl Bundle {
         if doubled(rules.iter().map(|rule| &rule.name)) || doubled(grants.iter().map(|grant| &grant.name)) {
             return Err(invalid);
         }
-        Ok(Self { head, records: Records { tables, rules, grants } })
+        let supervision = leaves.supervision.as_deref().map(Supervision::decode).transpose()?;
+        Ok(Self { head, records: Records { tables, rules, grants, supervision } })
     }
 
     /// What the quorum signed.
@@ -454,6 +469,6 @@ impl Excerpt {
         let rules = rules.collect::<Result<_, _>>()?;
         let grants = self.grants.iter().map(|grant| head.grant(&grant.record, grant.index, &grant.path));
         let grants = grants.collect::<Result<_, _>>()?;
-        Ok((head, Records { tables, rules, grants }))
+        Ok((head, Records { tables, rules, grants, supervision: None }))
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     name::{MAX_NAME, Name},
     policy::{
         faults::Faults,
+        oversight::Hold,
         record::{VERSION, pattern, reader, version},
         rule::Rate,
     },
@@ -24,7 +25,7 @@ use crate::{
 
 /// The most flow grants of a policy.
 pub const MAX_GRANTS: usize = 1024;
-const ARITY: usize = 10;
+const ARITY: usize = 11;
 
 /// An explicit, narrow declassification or endorsement.
 ///
@@ -49,6 +50,7 @@ const ARITY: usize = 10;
 ///     max_bytes: Some(4_096),
 ///     rate: None,
 ///     expires: Millis(1_800_000_000_000),
+///     approval: None,
 /// };
 /// assert!(grant.lifts(label(2, 0b1, 0)?), "a secret finding");
 /// assert!(grant.lifts(label(1, 0, 3)?), "and whatever is below it");
@@ -80,6 +82,8 @@ pub struct FlowGrant {
     pub rate: Option<Rate>,
     /// It is of no use from then on, by the guard's clock.
     pub expires: Millis,
+    /// Envelopes that use it wait until people approve them.
+    pub approval: Option<Hold>,
 }
 
 impl FlowGrant {
@@ -127,7 +131,7 @@ impl FlowGrant {
             w.uint(most);
         });
         w.option(self.rate, |w, rate| rate.write(w));
-        w.uint(self.expires.0);
+        w.uint(self.expires.0).option(self.approval.as_ref(), |w, hold| hold.write(w));
         w.into_bytes()
     }
 
@@ -149,6 +153,7 @@ impl FlowGrant {
             max_bytes: r.option(|r| r.small())?,
             rate: r.option(Rate::read)?,
             expires: Millis(r.uint()?),
+            approval: r.option(Hold::read)?,
         };
         r.finish()?;
         Ok(grant)

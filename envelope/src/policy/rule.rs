@@ -4,7 +4,10 @@ use crate::{
     identity::Claims,
     label::{Label, LabelRange},
     name::{MAX_NAME, Name},
-    policy::record::{VERSION, pattern, reader, version},
+    policy::{
+        oversight::{Hold, Oversight},
+        record::{VERSION, pattern, reader, version},
+    },
     reason::{Reason, Refused},
     subject::Pattern,
     wire::{
@@ -15,7 +18,7 @@ use crate::{
 
 /// The most parties on one side of a rule.
 pub const MAX_PARTIES: usize = 256;
-const ARITY: usize = 13;
+const ARITY: usize = 15;
 
 /// Whether messages stand alone or are asked and answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +106,10 @@ pub struct Rule {
     pub fan_in: Option<u32>,
     /// Faults of senders are recorded and let pass, as far as [`Reason::is_observable`](crate::reason::Reason::is_observable).
     pub observe: bool,
+    /// Envelopes wait until people approve them.
+    pub hold: Option<Hold>,
+    /// How people watch over what goes under it.
+    pub oversight: Option<Oversight>,
 }
 
 impl Rule {
@@ -136,14 +143,16 @@ impl Rule {
         w.option(self.fan_in, |w, most| {
             w.uint(most);
         });
-        w.bool(self.observe);
+        w.bool(self.observe).option(self.hold.as_ref(), |w, hold| hold.write(w));
+        Oversight::write(self.oversight, &mut w);
         w.into_bytes()
     }
 
     /// Reads a record.
     ///
     /// # Errors
-    /// The codec's reasons; `unsupported_version`, `bad_name`, `bad_subject`, `bad_label`.
+    /// The codec's reasons; `unsupported_version`, `bad_name`, `bad_subject`, `bad_label`, `weak_key`; `policy_invalid`
+    /// for a hold that nobody could approve.
     pub fn decode(bytes: &[u8]) -> Result<Self, Refused> {
         let mut r = reader(bytes, "rule")?;
         r.array(ARITY)?;
@@ -163,6 +172,8 @@ impl Rule {
             rate: r.option(Rate::read)?,
             fan_in: r.option(|r| r.small())?,
             observe: r.bool()?,
+            hold: r.option(Hold::read)?,
+            oversight: Oversight::read(&mut r, "rule.oversight")?,
         };
         r.finish()?;
         Ok(rule)

@@ -5,6 +5,7 @@ use crate::{
     label::{Clearance, Compartments, Integrity, Label, Level},
     name::{MAX_NAME, Name},
     policy::{
+        oversight::Oversight,
         record::{VERSION, clearance, read_names, reader, version},
         rule::Rule,
         zone::{MAX_ZONES, Zone},
@@ -44,20 +45,23 @@ pub struct Team {
     pub taint: TaintScope,
     /// Faults of members are recorded and let pass, as far as [`Reason::is_observable`], under every rule.
     pub observe: bool,
+    /// How people watch over what its members send.
+    pub oversight: Option<Oversight>,
 }
 
 impl Team {
     fn write(&self, w: &mut Writer) {
-        w.array(7).str(self.name.as_str()).uint(self.clearance.level.number());
+        w.array(8).str(self.name.as_str()).uint(self.clearance.level.number());
         w.uint(self.clearance.compartments.bits()).uint(self.integrity_ceiling.number());
         w.option(self.zone.as_ref(), |w, zone| {
             w.str(zone.as_str());
         });
         w.uint(self.taint as u8).bool(self.observe);
+        Oversight::write(self.oversight, w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Refused> {
-        r.array(7)?;
+        r.array(8)?;
         Ok(Self {
             name: Name::parse(r.str(MAX_NAME)?)?,
             clearance: clearance(r, "tables.teams")?,
@@ -72,6 +76,7 @@ impl Team {
                 _ => return Err(Refused::new(Reason::BadEncoding, "tables.teams")),
             },
             observe: r.bool()?,
+            oversight: Oversight::read(r, "tables.teams")?,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
+    approval,
     control::kind,
     hash::Hash,
     identity::{Credential, Member, SessionId, Status},
@@ -26,6 +27,8 @@ pub struct Delivery<'a> {
     pub bytes: &'a [u8],
     /// The value of the NATS header [`HEADER_NAME`](crate::proof::admission::HEADER_NAME).
     pub admission: Option<&'a str>,
+    /// The value of the NATS header [`approval::HEADER_NAME`]: only what was held has it.
+    pub approvals: Option<&'a str>,
     /// The subject it came on.
     pub subject: &'a str,
 }
@@ -114,7 +117,7 @@ pub struct Context<'a> {
 /// `denied`; `old_epoch`, `no_policy`, `new_policy`, `old_policy`; `wrong_bus`, `unknown_sender`,
 /// `wrong_session`, `wrong_sender`, `wrong_role`; `revoked`, the sender's times; `bad_proof`,
 /// `bad_signature`; `unknown_rule`, `wrong_pattern`, what [`check_publish`],
-/// [`check_flow`] and [`check_read`] refuse; `wrong_subject`, `no_request`; `replay`; `from_future`, `expired`; `unknown_key`; what
+/// [`check_flow`], [`check_read`] and [`approval::check`] refuse; `wrong_subject`, `no_request`; `replay`; `from_future`, `expired`; `unknown_key`; what
 /// [`Admitted::open`](crate::wire::Admitted::open) refuses.
 pub fn read(
     delivery: &Delivery<'_>,
@@ -125,7 +128,7 @@ pub fn read(
     let decoded = Decoded::decode(delivery.bytes)?;
     let proven = prove(delivery, &decoded, context, lookup, seen)?;
 
-    let header = *decoded.claimed();
+    let (header, digest) = (*decoded.claimed(), decoded.digest());
     if header.bus != context.me.claims().bus {
         return Err(Refused::new(Reason::WrongBus, "header.bus"));
     }
@@ -141,7 +144,7 @@ pub fn read(
     sender.check(context.status, proven.decision().time)?;
     let admitted = decoded.verify(certificate, credential, seen)?.admit_proven(&proven)?;
 
-    check_policy(&header, &sender, delivery, proven.decision(), context, lookup)?;
+    check_policy(&header, &digest, &sender, delivery, proven.decision(), context, lookup)?;
 
     let key = lookup.key(&header.key);
     if let Some(key) = &key {
@@ -187,6 +190,7 @@ fn prove(
 /// The policy's part: the sender may publish this, the reader may read it, and it came the way it must.
 fn check_policy(
     header: &Header<'_>,
+    digest: &Hash,
     sender: &Member,
     delivery: &Delivery<'_>,
     decision: &Decision,
@@ -206,6 +210,11 @@ fn check_policy(
     let grant = header.flow_grant.and_then(|name| lookup.flow_grant(name));
     check_flow(header, grant.as_deref(), claims, delivery.bytes.len(), decision.time, &mut faults)?;
     check_read(context.tables, &rule, context.me.claims(), header.label, reply)?;
+    // What must be approved comes with the approvers' own signatures: the guard's word is not enough.
+    for hold in rule.hold.iter().chain(grant.iter().filter_map(|grant| grant.approval.as_ref())) {
+        let missing = Refused::new(Reason::ApprovalMissing, "approval");
+        approval::check(hold, header.bus, digest, delivery.approvals.ok_or(missing)?)?;
+    }
 
     let own_box = |kind| context.subjects.session_box(context.me.token(), &context.me.session(), kind);
     let expected = match (rule.kind, reply) {

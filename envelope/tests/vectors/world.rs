@@ -11,9 +11,10 @@ use sealbus_envelope::{
     keys::{KeyScope, SenderKey},
     label::{Clearance, Compartments, Integrity, Label, LabelRange, Level},
     name::Name,
+    order::OrderKind,
     policy::{
-        Bundle, FlowGrant, MessageKind, Party, Rate, Records, Rule, Tables, TaintScope, Team, Who, Zone,
-        ZoneTls,
+        AnomalyRecord, Bundle, FlowGrant, MessageKind, Oversight, Party, Rate, Records, Rule, Supervision,
+        Tables, TaintScope, Team, Who, Zone, ZoneTls,
     },
     subject::Pattern,
     time::{Millis, Validity},
@@ -188,6 +189,7 @@ impl World {
             clearance: clearance(level, compartments),
             integrity_ceiling: Integrity::new(integrity).unwrap(),
             zone: (team == "clerks").then(|| name("vault")),
+            oversight: (team == "collectors").then_some(Oversight::Directed),
             taint: if team == "collectors" { TaintScope::Session } else { TaintScope::Agent },
             observe: team == "clerks",
         };
@@ -231,6 +233,8 @@ impl World {
             max_bytes: 1_000_000,
             rate: None,
             fan_in: (rule == "drafts").then_some(3),
+            hold: None,
+            oversight: (rule == "drafts").then_some(Oversight::OpenEnded),
             observe: false,
         };
         let request = MessageKind::Request { deadline_ms: 5_000 };
@@ -267,6 +271,7 @@ impl World {
             max_bytes: None,
             rate: Some(Rate { per_second: 1, burst: 2 }),
             expires: Millis(NOW + DAY),
+            approval: None,
         };
         let like = |grant: &str| FlowGrant { name: name(grant), rate: None, ..declassify.clone() };
         vec![
@@ -282,7 +287,7 @@ impl World {
     }
 
     pub(crate) fn records(&self, tables: Tables) -> Records {
-        Records { tables, rules: self.rules(), grants: self.grants() }
+        Records { tables, rules: self.rules(), grants: self.grants(), supervision: Some(supervision()) }
     }
 
     pub(crate) fn bundle(&self, tables: Tables, version: u64) -> Bundle {
@@ -353,4 +358,10 @@ fn credential(
 
 pub(crate) fn envelope_digest(header: &[u8], ciphertext: &[u8]) -> Hash {
     hash::hash(Context::Envelope, &[header, ciphertext])
+}
+
+fn supervision() -> Supervision {
+    let anomaly =
+        AnomalyRecord { weights: vec![("replay".parse().unwrap(), 50)], ..AnomalyRecord::default() };
+    Supervision { quorums: vec![(OrderKind::Release, 2)], anomaly }
 }

@@ -51,23 +51,26 @@ impl Desk {
     /// sessions and has the keys rotate that it may hold. The floor falls at a later tick, when they are stale.
     ///
     /// # Errors
-    /// `order_replayed`, `store_unavailable`; then nothing changes.
+    /// `order_invalid` if it concerns no agent, `order_replayed`, `store_unavailable`; then nothing changes.
     pub fn clear_taint(&mut self, order: &Order, now: Millis) -> Result<(), Refused> {
         let unavailable = Refused::new(Reason::StoreUnavailable, "store");
+        let Some(agent) = order.target.agent() else {
+            return Err(Refused::new(Reason::OrderInvalid, "order.target"));
+        };
         // What rose must be on disk to be set apart.
         if !self.save_floors() {
             return Err(unavailable);
         }
-        let cleared = self.sessions.clear_of(&order.agent, now);
-        match self.store.begin_clear(order, &cleared, now) {
+        let cleared = self.sessions.clear_of(agent, now);
+        match self.store.begin_clear(order, agent, &cleared, now) {
             Ok(true) => {}
             Ok(false) => return Err(Refused::new(Reason::OrderReplayed, "order.id")),
             Err(error) => {
-                tracing::error!(%error, agent = %order.agent, "a floor cannot be cleared");
+                tracing::error!(%error, %agent, "a floor cannot be cleared");
                 return Err(unavailable);
             }
         }
-        self.sessions.begin_clear(&order.agent, cleared, now, &mut self.effects);
+        self.sessions.begin_clear(agent, cleared, now, &mut self.effects);
         self.carry_out(now);
         Ok(())
     }
@@ -90,11 +93,11 @@ impl Desk {
 }
 
 fn entry_of(order: &SignedOrder, refused: Option<Reason>) -> Body<'static> {
-    let Order { id, kind, agent, reason, .. } = order.order();
+    let Order { id, kind, target, reason, .. } = order.order();
     Body::Order(entry::Order {
         order: kind.code().into(),
         digest: order.digest().into(),
-        target: agent.to_string().into(),
+        target: target.to_string().into(),
         signers: order.signers().map(|key| key.to_nkey(KeyKind::User).into()).collect(),
         accepted: refused.is_none(),
         reason: refused.map(|reason| reason.code().into()),

@@ -36,5 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    order::give(&args.bus.open()?, OrderKind::ClearTaint, &args.agent, &args.order, output)
+    let dir = args.bus.open()?;
+    let target = order::agent(&dir, &args.agent)?;
+    order::give(&dir, OrderKind::ClearTaint, (&args.agent, target), &args.order, output)
 }

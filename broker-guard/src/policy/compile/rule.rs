@@ -1,10 +1,10 @@
 //! What a policy compiles to: teams and rules as small numbers, sets of bits, and what a decision reads side by side.
 
-use std::mem::offset_of;
+use std::{mem::offset_of, sync::Arc};
 
 use sealbus_envelope::label::{Clearance, Integrity, Label, LabelRange};
 use sealbus_envelope::name::Name;
-use sealbus_envelope::policy::{FlowGrant, MessageKind, Rate, TaintScope};
+use sealbus_envelope::policy::{FlowGrant, Hold, MessageKind, Oversight, Rate, TaintScope};
 use sealbus_envelope::subject::Pattern;
 
 use crate::policy::decide::Principal;
@@ -91,6 +91,8 @@ pub struct CompiledTeam {
     pub taint: TaintScope,
     /// Its members' faults are recorded and let pass.
     pub observe: bool,
+    /// How people watch over what its members send.
+    pub oversight: Option<Oversight>,
 }
 
 /// A flow grant, compiled.
@@ -196,6 +198,10 @@ pub struct CompiledRule {
     pub default_label: Label,
     /// At most so many agents hold an open key.
     pub fan_in: Option<u32>,
+    /// Envelopes wait until people approve them.
+    pub hold: Option<Arc<Hold>>,
+    /// How people watch over what goes under it.
+    pub oversight: Option<Oversight>,
 }
 
 const _: () = assert!(offset_of!(CompiledRule, kind) + size_of::<MessageKind>() <= 128, "two cache lines");

@@ -7,14 +7,12 @@ use sealbus_envelope::time::Millis;
 
 use super::Resolver;
 use crate::policy::diagnostic::{Code, Finding};
-use crate::policy::enforced;
 use crate::policy::model::{FlowGrant, MAX_BYTES};
 use crate::policy::names::checked_name;
 use crate::policy::source::{At, RawGrant};
 
 impl Resolver<'_> {
     pub(super) fn grant(&mut self, name: &At<String>, raw: &RawGrant) -> Option<FlowGrant> {
-        enforced::grant(raw, self.findings);
         let checked = checked_name("flow grant", name, self.findings);
         if let Some(team) = &raw.team {
             self.teams.number(team, self.findings);
@@ -26,6 +24,7 @@ impl Resolver<'_> {
         let expires = raw.expires.as_ref().and_then(|written| self.moment(written));
         let max_bytes = raw.max_bytes.as_ref().map(|n| self.number("max_bytes", n, MAX_BYTES));
         let rate = raw.rate.as_ref().map(|rate| self.rate(Some(rate)));
+        let approval = self.hold(raw.approval.as_ref());
         Some(FlowGrant {
             record: record::FlowGrant {
                 name: checked?,
@@ -37,6 +36,7 @@ impl Resolver<'_> {
                 max_bytes: max_bytes.map_or(Some(None), |n| n.map(Some))?,
                 rate: rate.map_or(Some(None), |rate| rate.map(Some))?,
                 expires: expires?,
+                approval: approval?,
             },
             reason: raw.reason.as_ref()?.value.clone(),
         })

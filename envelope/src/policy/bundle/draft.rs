@@ -124,7 +124,7 @@ mod tests {
             max_readers: 10,
             observe: false,
         };
-        Records { tables, rules: vec![], grants: vec![] }
+        Records { tables, rules: vec![], grants: vec![], supervision: None }
     }
 
     #[test]

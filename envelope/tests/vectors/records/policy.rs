@@ -108,7 +108,7 @@ fn few_records(make: &mut Make<'_, '_>) {
         &signed(world, &records.leaves()),
     );
     let tables = Tables { zones: vec![], teams: vec![], ..world.tables() };
-    let bare = Records { tables, rules: vec![], grants: vec![] };
+    let bare = Records { tables, rules: vec![], grants: vec![], supervision: None };
     put(
         make,
         "bundle_tables_only",

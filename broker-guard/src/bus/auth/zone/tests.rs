@@ -47,6 +47,7 @@ fn verdict(zones: Vec<Zone>, of_team: Option<&str>, claimed: &[&str], place: &Pl
             integrity_ceiling: Integrity::LOWEST,
             zone: of_team.map(name),
             taint: TaintScope::Agent,
+            oversight: None,
             observe: false,
         }],
         zones,

@@ -289,6 +289,7 @@ fn flow_grant() -> FlowGrant {
         max_bytes: None,
         rate: None,
         expires: NOW.plus(HOUR),
+        approval: None,
     }
 }
 
