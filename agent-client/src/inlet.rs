@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use sealbus_envelope::{
+    approval,
     hash::Hash,
     identity::{Credential, Member, SessionId},
     keys::KeyId,
     policy::{FlowGrant, Rule},
-    approval,
     proof::admission,
     reader::{self, Delivery, Lookup, ReadingKey},
     reason::{Reason, Refused},

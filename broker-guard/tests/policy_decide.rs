@@ -191,8 +191,14 @@ fn real(world: &World) -> Real {
         observe: false,
     };
     let rules = world.rules.iter().enumerate().map(rule).collect();
-    let bundle =
-        Bundle::sign(Records { tables, rules, grants: vec![], supervision: None }, 1, Millis(1), &[&key], &roots).unwrap();
+    let bundle = Bundle::sign(
+        Records { tables, rules, grants: vec![], supervision: None },
+        1,
+        Millis(1),
+        &[&key],
+        &roots,
+    )
+    .unwrap();
     let policy = CompiledPolicy::compile(&bundle).unwrap();
     Real { bundle, policy, roots }
 }

@@ -58,9 +58,7 @@ pub use bundle::{
 };
 pub use faults::Faults;
 pub use flow::{FlowGrant, MAX_GRANTS, check_flow};
-pub use oversight::{
-    ApproverList, Hold, MAX_APPROVALS, MAX_HOLD_MS, MAX_LISTS, MAX_PEOPLE, Oversight,
-};
+pub use oversight::{ApproverList, Hold, MAX_APPROVALS, MAX_HOLD_MS, MAX_LISTS, MAX_PEOPLE, Oversight};
 pub use record::MAX_RECORD;
 pub use rule::{MAX_PARTIES, MessageKind, Party, Rate, Rule, Who};
 pub use supervision::{AnomalyRecord, MAX_WEIGHTS, Supervision};

@@ -17,7 +17,7 @@ use sealbus_envelope::{
     identity::{BusId, Roots, SigningKey},
     label::Label,
     name::{AgentToken, Name},
-    order::{Draft, Order, OrderId, OrderKind},
+    order::{Draft, Order, OrderId, OrderKind, Target},
     policy::{Bundle, Excerpt, ExcerptRecord},
     time::Millis,
     wire::codec::{Reader, Writer},

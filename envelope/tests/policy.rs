@@ -178,13 +178,17 @@ prop_compose! {
     ) -> Hold {
         let people = |list: u8| {
             (0..2)
-                .map(|n| (name(&format!("p{list}{n}")), key(10 + 2 * list + n).public().clone()))
+                .map(|n| (Name::parse(&format!("p{list}{n}")).unwrap(), key(10 + 2 * list + n).public().clone()))
                 .collect()
         };
         let lists = escalations
             .iter()
             .zip(0..)
-            .map(|(after_ms, n)| ApproverList { name: name(&format!("l{n}")), after_ms: *after_ms, people: people(n) })
+            .map(|(after_ms, n)| ApproverList {
+                name: Name::parse(&format!("l{n}")).unwrap(),
+                after_ms: *after_ms,
+                people: people(n),
+            })
             .collect();
         Hold { approvals, deadline_ms, lists }
     }
@@ -196,7 +200,7 @@ prop_compose! {
         watch in 1u32..1_000,
         more: u16,
         half_life_ms in 1u32..,
-        [warm_up_ms, warm_up_messages] in [any::<u32>(), any()],
+        [warm_up_ms, warm_up_messages] in [any::<u32>(), any::<u32>()],
         divert: bool,
         weights in btree_map(names(), any::<u32>(), 0..4),
     ) -> Supervision {

@@ -133,6 +133,7 @@ fn the_text_names_every_constant_as_it_is() {
         ("hello", Purpose::Hello),
         ("heartbeat", Purpose::Heartbeat),
         ("order", Purpose::Order),
+        ("approval", Purpose::Approval),
     ];
     for (name, purpose) in purposes {
         assert!(text.contains(&format!("| {name} | {} |", purpose as u8)), "{name}");

@@ -7,7 +7,7 @@ use sealbus_client::{Client, Publish, credentials::Credentials};
 use sealbus_envelope::{
     identity::{KeyKind, SigningKey},
     label::{Compartments, Integrity, Label, Level},
-    order::{Draft, MAX_ORDER, Order, OrderId, OrderKind, SignedOrder},
+    order::{Draft, MAX_ORDER, Order, OrderId, OrderKind, SignedOrder, Target},
     reason::Reason,
     time::Millis,
 };
@@ -103,8 +103,10 @@ impl Scene {
             bus: self.bus.roots().bus(),
             id: OrderId::generate(&mut rand_core::UnwrapErr(getrandom::SysRng)),
             kind: OrderKind::ClearTaint,
-            agent: TestBus::token(&self.paul),
-            identity: self.paul.credential().claims().identity.clone(),
+            target: Target::Agent {
+                token: TestBus::token(&self.paul),
+                identity: self.paul.credential().claims().identity.clone(),
+            },
             reason: "started again with an empty memory".to_owned(),
             issued: now(),
             valid_until: now().plus(10 * MINUTE),

@@ -395,7 +395,9 @@ fn remedy(key: &str) -> &'static str {
         "rules" => "write each allowed flow as `[rules.NAME]`; without rules nothing may be sent",
         "approvals" => "say how many different people must approve: `approvals = 1`",
         "deadline" => "say how long they have, such as `deadline = \"15m\"`: no answer denies",
-        "approvers" => "name the lists of people who may: `approvers = [\"LIST\"]`, each as `[approvers.LIST]`",
+        "approvers" => {
+            "name the lists of people who may: `approvers = [\"LIST\"]`, each as `[approvers.LIST]`"
+        }
         "clearance" | "ceiling" => "write `{ level = \"NAME\", compartments = [\"NAME\"] }`",
         "level" => "name one of the declared levels",
         "pattern" => "write the logical subjects, such as `pattern = \"orders.>\"`",

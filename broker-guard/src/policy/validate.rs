@@ -7,8 +7,8 @@ mod grant;
 mod oversight;
 mod zone;
 
-use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
 use sealbus_envelope::identity::PublicKey;
+use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy as record;
 use sealbus_envelope::policy::{
@@ -19,8 +19,8 @@ use sealbus_envelope::subject::Pattern;
 use super::diagnostic::{Code, Finding, Findings};
 use super::enforced;
 use super::model::{
-    DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, MAX_BYTES,
-    MAX_DURATION, MAX_RATE, MAX_READERS, MAX_APPROVER_LISTS, MAX_TEAMS, Policy, Rule, Team,
+    DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE,
+    MAX_APPROVER_LISTS, MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Policy, Rule, Team,
 };
 use super::names::{Table, checked_name};
 use super::source::{
@@ -42,9 +42,9 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
         findings,
     };
     resolver.declare(raw);
-    let lists: Vec<_> =
-        raw.approvers.iter().map(|(name, list)| resolver.approvers(name, list)).collect();
-    resolver.people = lists.into_iter().map(|list| list.map(|(_, people)| people).unwrap_or_default()).collect();
+    let lists: Vec<_> = raw.approvers.iter().map(|(name, list)| resolver.approvers(name, list)).collect();
+    resolver.people =
+        lists.into_iter().map(|list| list.map(|(_, people)| people).unwrap_or_default()).collect();
     let supervision = resolver.supervision(raw);
     let zones = raw.zones.iter().filter_map(|(name, zone)| resolver.zone(name, zone)).collect();
     let teams = raw.teams.iter().filter_map(|(name, team)| resolver.team(name, team)).collect();

@@ -121,6 +121,7 @@ impl Client {
         let delivery = Delivery {
             bytes: forwarded[0].payload(),
             admission: forwarded[0].admission(),
+            approvals: None,
             subject: forwarded[0].subject(),
         };
         self.with(world, |context| read(&delivery, context, self, &()))

@@ -101,10 +101,8 @@ fn too_few_or_foreign_signatures_are_refused() {
 #[test]
 fn one_person_takes_away_and_a_quorum_gives_back() {
     for kind in OrderKind::ALL {
-        let alone = matches!(
-            kind,
-            OrderKind::Quarantine | OrderKind::Revoke | OrderKind::Pause | OrderKind::Resume
-        );
+        let alone =
+            matches!(kind, OrderKind::Quarantine | OrderKind::Revoke | OrderKind::Pause | OrderKind::Resume);
         let workflow = Target::Workflow(Workflow::Team(Name::parse("payers").unwrap()));
         let target = if kind.is_of_workflow() { workflow } else { agent(&key(7)) };
         let order = Order { kind, target, ..order() };

@@ -274,6 +274,7 @@ fn delivery(input: &Value, context: &Value) -> Result<Value, Refused> {
     let delivery = Delivery {
         bytes: &envelope,
         admission: input["admission"].as_str(),
+        approvals: input["approvals"].as_str(),
         subject: text(&input["subject"]),
     };
     let opened = read(&delivery, &knowledge.context(), &knowledge, &())?;

@@ -7,7 +7,8 @@ use super::{Fields, string, wrong_type};
 use crate::policy::diagnostic::{Code, Finding, Findings};
 use crate::policy::source::{At, Name, RawAnomaly, RawApprovers, RawHold};
 
-const APPROVERS: &str = "write `\"LIST\"`, or `{ list = \"NAME\", after = \"5m\" }` for one that is told later";
+const APPROVERS: &str =
+    "write `\"LIST\"`, or `{ list = \"NAME\", after = \"5m\" }` for one that is told later";
 
 /// The names of a table whose keys are not known beforehand, in file order.
 fn entries<'t, T>(
@@ -84,8 +85,9 @@ fn lists(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<At<Vec<(Nam
                 fields.finish(findings);
                 lists.extend(list.map(|list| (list, after)));
             }
-            _ => findings
-                .push(wrong_type(item, "each item of `approvers`", "a list's name or a table").help(APPROVERS)),
+            _ => findings.push(
+                wrong_type(item, "each item of `approvers`", "a list's name or a table").help(APPROVERS),
+            ),
         }
     }
     Some(At::new(lists, value.span()))

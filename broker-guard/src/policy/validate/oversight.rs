@@ -18,13 +18,18 @@ use crate::policy::source::{At, RawAnomaly, RawApprovers, RawHold, RawPolicy};
 const MAX_SCORE: f64 = 10_000.0;
 
 impl Resolver<'_> {
-    pub(super) fn approvers(&mut self, name: &At<String>, raw: &RawApprovers) -> Option<(Name, Vec<(Name, PublicKey)>)> {
+    pub(super) fn approvers(
+        &mut self,
+        name: &At<String>,
+        raw: &RawApprovers,
+    ) -> Option<(Name, Vec<(Name, PublicKey)>)> {
         let list = checked_name("list of approvers", name, self.findings);
         if raw.people.is_empty() || raw.people.len() > MAX_PEOPLE {
             let message = format!("the list `{}` names {} people", name.value, raw.people.len());
             self.findings.push(
-                Finding::error(Code::EmptyList, message, raw.span.clone(), "not a list of approvers")
-                    .help(format!("write `NAME = \"U…\"`, the public nkey of each of 1 to {MAX_PEOPLE} people")),
+                Finding::error(Code::EmptyList, message, raw.span.clone(), "not a list of approvers").help(
+                    format!("write `NAME = \"U…\"`, the public nkey of each of 1 to {MAX_PEOPLE} people"),
+                ),
             );
         }
         let mut people: Vec<(Name, PublicKey)> = Vec::with_capacity(raw.people.len());
@@ -33,16 +38,22 @@ impl Resolver<'_> {
             let Ok(public) = PublicKey::from_nkey(&key.value, KeyKind::User) else {
                 let message = format!("`{}` is not a public key", key.value);
                 self.findings.push(
-                    Finding::error(Code::InvalidValue, message, key.span.clone(), "not an nkey that starts with U")
-                        .help("make one with `sealbus approvals key`, and write the public half here"),
+                    Finding::error(
+                        Code::InvalidValue,
+                        message,
+                        key.span.clone(),
+                        "not an nkey that starts with U",
+                    )
+                    .help("make one with `sealbus approvals key`, and write the public half here"),
                 );
                 continue;
             };
             if let Some((other, _)) = people.iter().find(|(_, of)| *of == public) {
                 let message = format!("`{}` and `{other}` have the same key", person.value);
                 self.findings.push(
-                    Finding::error(Code::Duplicate, message, key.span.clone(), "again here")
-                        .help("each person has a key of their own: two names on one key would be two approvals"),
+                    Finding::error(Code::Duplicate, message, key.span.clone(), "again here").help(
+                        "each person has a key of their own: two names on one key would be two approvals",
+                    ),
                 );
             }
             people.extend(name.map(|name| (name, public)));
@@ -79,11 +90,8 @@ impl Resolver<'_> {
                 all
             });
         }
-        let hold = Hold {
-            approvals: u8::try_from(approvals?).ok()?,
-            deadline_ms: deadline?,
-            lists: resolved?,
-        };
+        let hold =
+            Hold { approvals: u8::try_from(approvals?).ok()?, deadline_ms: deadline?, lists: resolved? };
         self.check_hold(raw, &hold);
         Some(Some(hold))
     }
@@ -136,11 +144,18 @@ impl Resolver<'_> {
                 *field = score;
             }
         }
-        if let Some(low) = raw.quarantine.as_ref().or(raw.watch.as_ref()).filter(|_| record.quarantine < record.watch) {
+        if let Some(low) =
+            raw.quarantine.as_ref().or(raw.watch.as_ref()).filter(|_| record.quarantine < record.watch)
+        {
             let message = "who is quarantined was not watched before";
             self.findings.push(
-                Finding::error(Code::Conflict, message, low.span.clone(), "`quarantine` is lower than `watch`")
-                    .help("let `quarantine` be at least `watch`"),
+                Finding::error(
+                    Code::Conflict,
+                    message,
+                    low.span.clone(),
+                    "`quarantine` is lower than `watch`",
+                )
+                .help("let `quarantine` be at least `watch`"),
             );
         }
         for (key, written, field) in [
@@ -193,6 +208,7 @@ impl Resolver<'_> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("one of: {}", known.join(", ")),
         };
-        self.findings.push(Finding::error(Code::UnknownKey, message, written.span.clone(), "not known").help(help));
+        self.findings
+            .push(Finding::error(Code::UnknownKey, message, written.span.clone(), "not known").help(help));
     }
 }
