@@ -12,6 +12,7 @@ mod end_to_end;
 mod envelope;
 mod environment;
 mod guard;
+mod isolation;
 mod latency;
 mod pacer;
 #[cfg(feature = "peers")]
@@ -64,6 +65,8 @@ enum Bench {
     EndToEnd,
     /// A policy decision at 10 to 10,000 rules, loading, memory; with `--features peers` beside Cedar
     Policy,
+    /// Honest flows beside one agent that floods: throughput, p99, losses, and how soon it is cut
+    Isolation,
 }
 
 impl Bench {
@@ -74,6 +77,7 @@ impl Bench {
             Self::Latency => latency::run(budget),
             Self::EndToEnd => end_to_end::run(budget),
             Self::Policy => policy::run(budget),
+            Self::Isolation => isolation::run(budget),
         }
     }
 }

@@ -59,13 +59,18 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start() -> Self {
+        Self::start_with(POLICY)
+    }
+
+    /// With a policy that has [`RULE`] for the team of that name.
+    pub(crate) fn start_with(policy: &str) -> Self {
         progress::say("starting nats-server and the guard");
         let runtime = |name: &str| {
             let mut builder = Builder::new_multi_thread();
             builder.worker_threads(2).thread_name(name).enable_all().build().expect("a runtime")
         };
         let (load, guard) = (runtime("load"), runtime("guard"));
-        let bus = guard.block_on(TestBus::start_with(POLICY, ServerSpec::default()));
+        let bus = guard.block_on(TestBus::start_with(policy, ServerSpec::default()));
         Self { load, guard, bus: Some(bus) }
     }
 
@@ -84,7 +89,7 @@ impl Rig {
     }
 
     /// A login beside the guard's, with its permissions.
-    async fn login(&self) -> Client {
+    pub(crate) async fn login(&self) -> Client {
         let seed = self.bus().guard_key().to_nkey_seed(sealbus_envelope::identity::KeyKind::User);
         let options = async_nats::ConnectOptions::with_nkey(seed.to_string());
         options.custom_inbox_prefix(INBOX_PREFIX).connect(self.bus().url()).await.expect("a login")
@@ -142,7 +147,7 @@ impl Drop for Rig {
     }
 }
 
-async fn subscribe(client: &Client, subject: &'static str) -> Subscriber {
+pub(crate) async fn subscribe(client: &Client, subject: &'static str) -> Subscriber {
     let subscriber = client.subscribe(subject).await.expect("a subscription");
     client.flush().await.expect("the server answers");
     subscriber
