@@ -166,7 +166,8 @@ fn orders() -> Vec<(&'static str, Vec<u8>)> {
     vec![("body", body), ("unsigned", unsigned), ("signed", draft.encode())]
 }
 
-/// `[tables, [rule, …], [flow grant, …], supervision or nil]` of a bundle, with tables for the bus of the target, which signs them itself.
+/// `[tables, [rule, …], [flow grant, …], supervision or nil]` of a bundle, with tables for the bus of the target, which
+/// signs them itself.
 fn records_on_the_targets_bus(bundle: &[u8]) -> Option<Vec<u8>> {
     let mut r = Reader::new(bundle, "bundle");
     r.array(5).ok()?;
@@ -177,7 +178,7 @@ fn records_on_the_targets_bus(bundle: &[u8]) -> Option<Vec<u8>> {
     // Behind the array's head, the version, and the head of the bytes.
     tables.get_mut(4..36)?.copy_from_slice(bus.as_bytes());
     let mut w = Writer::default();
-    w.array(3).bin(&tables);
+    w.array(4).bin(&tables);
     for _ in 0..2 {
         let count = r.array_len(bundle.len()).ok()?;
         w.array(count);
@@ -185,6 +186,10 @@ fn records_on_the_targets_bus(bundle: &[u8]) -> Option<Vec<u8>> {
             w.bin(r.bin(bundle.len()).ok()?);
         }
     }
+    let supervision = r.option(|r| Ok(r.bin(bundle.len())?.to_vec())).ok()?;
+    w.option(supervision, |w, leaf| {
+        w.bin(&leaf);
+    });
     Some(w.into_bytes())
 }
 

@@ -7,6 +7,7 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use sealbus_envelope::{
+    approval::{MAX_APPROVAL, MAX_APPROVALS_HEADER},
     control::{MAX_AUTH_TOKEN, MAX_CONTROL, MAX_LIVE_KEYS},
     hash::Context,
     identity::{MAX_CERTIFICATE, MAX_CREDENTIAL, MAX_REVOKED, MAX_SESSION_MS, MAX_ZONES, Purpose},
@@ -14,8 +15,8 @@ use sealbus_envelope::{
     label::{Compartments, Integrity, Level},
     name::{MAX_AGENT_TOKEN, MAX_NAME},
     policy::{
-        self, MAX_BUNDLE, MAX_GRANTS, MAX_GUARDS, MAX_PARTIES, MAX_PLACE, MAX_PLACES, MAX_RECORD, MAX_RULES,
-        MAX_SIGNATURES, MAX_TEAMS,
+        self, MAX_APPROVALS, MAX_BUNDLE, MAX_GRANTS, MAX_GUARDS, MAX_HOLD_MS, MAX_LISTS, MAX_PARTIES,
+        MAX_PEOPLE, MAX_PLACE, MAX_PLACES, MAX_RECORD, MAX_RULES, MAX_SIGNATURES, MAX_TEAMS, MAX_WEIGHTS,
     },
     proof::{
         admission::{ADMISSION_RESERVE, MAX_ADMISSION},
@@ -56,7 +57,7 @@ fn reasons() -> String {
 }
 
 fn limits() -> String {
-    let limits: [(u64, &str); 42] = [
+    let limits: [(u64, &str); 49] = [
         (MAX_ENVELOPE as u64, "bytes of an envelope: 1 MiB less the reserve for the admission header"),
         (ADMISSION_RESERVE as u64, "bytes of that reserve"),
         (MAX_HEADER as u64, "bytes of an envelope's header"),
@@ -94,6 +95,13 @@ fn limits() -> String {
         (MAX_CONTROL as u64, "bytes of a control message"),
         (MAX_AUTH_TOKEN as u64, "characters of an auth token"),
         (MAX_LIVE_KEYS as u64, "live keys of a session statement"),
+        (MAX_LISTS as u64, "lists of approvers of a hold"),
+        (MAX_PEOPLE as u64, "people on a list of approvers"),
+        (u64::from(MAX_APPROVALS), "approvals that a hold wants, and that a header carries"),
+        (u64::from(MAX_HOLD_MS), "milliseconds of a hold"),
+        (MAX_APPROVAL as u64, "bytes of an approval"),
+        (MAX_APPROVALS_HEADER as u64, "bytes of an approvals header before base64url"),
+        (MAX_WEIGHTS as u64, "signals with a weight of their own"),
         (MAX_SUBJECT as u64, "bytes of a logical subject"),
         (MAX_TOKENS as u64, "tokens of a logical subject"),
         (ReplayWindow::WIDTH, "sequence numbers of a reader's replay window"),

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "vectors/approvals.rs"]
+mod approvals;
 #[path = "vectors/arrivals.rs"]
 mod arrivals;
 #[path = "vectors/deliveries.rs"]
@@ -66,6 +68,7 @@ fn made() -> BTreeMap<String, Vector> {
     arrivals::make(&world, &mut vectors);
     flow::make(&world, &mut vectors);
     observe::make(&world, &mut vectors);
+    approvals::make(&world, &mut vectors);
     hostile::make(&world, &mut vectors);
     records::make(&world, &mut vectors);
     assert!(vectors.wrong.is_empty(), "{:#?}", vectors.wrong);

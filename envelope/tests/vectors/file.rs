@@ -3,15 +3,17 @@
 use std::{collections::HashMap, sync::Arc};
 
 use sealbus_envelope::{
+    approval::SignedApproval,
     control::{AuthToken, GuardEpoch, Heartbeat, ReaderRecord, SessionStatement},
     hash::{Hash, hex},
     identity::{BusId, Credential, KeyKind, Member, PublicKey, Roots, SessionCertificate, SessionId, Status},
     keys::{BoxKey, KeyId, KeyScope, ReaderSecret, SenderKey},
     label::{Clearance, Compartments, Integrity, Label, Level},
     name::Name,
+    order::SignedOrder,
     policy::{
-        Bundle, Excerpt, ExcerptRecord, Faults, FlowGrant, MessageKind, Records, Rule, Tables, TaintScope,
-        ZoneTls, check_flow, check_publish,
+        Bundle, Excerpt, ExcerptRecord, Faults, FlowGrant, Hold, MessageKind, Oversight, Records, Rule,
+        Tables, TaintScope, ZoneTls, check_flow, check_publish,
     },
     reader::{
         Context, Delivery, EpochFloor, Lookup, PolicyHistory, ReadingKey, ReplayWindow, accept_grant,
@@ -264,6 +266,8 @@ pub(crate) fn run(kind: &str, input: &Value, context: &Value) -> Result<Value, R
         "statement" => statement(input, context),
         "heartbeat" => heartbeat(input, context),
         "auth_token" => auth_token(input, context),
+        "order" => order(input, context),
+        "approval" => approval(input, context),
         other => panic!("unknown kind {other}"),
     }
 }
@@ -487,6 +491,7 @@ fn show_policy(version: u64, digest: &Hash, records: &Records) -> Value {
             "zone": team.zone,
             "taint": if team.taint == TaintScope::Agent { "agent" } else { "session" },
             "observe": team.observe,
+            "oversight": team.oversight.map(Oversight::code),
         })).collect::<Vec<_>>(),
         "zones": tables.zones.iter().map(|zone| json!({
             "name": zone.name,
@@ -505,6 +510,8 @@ fn show_policy(version: u64, digest: &Hash, records: &Records) -> Value {
             "name": rule.name,
             "fan_in": rule.fan_in,
             "observe": rule.observe,
+            "hold": rule.hold.as_ref().map(show_hold),
+            "oversight": rule.oversight.map(Oversight::code),
         })).collect::<Vec<_>>(),
         "grants": records.grants.iter().map(|grant| json!({
             "name": grant.name,
@@ -516,8 +523,59 @@ fn show_policy(version: u64, digest: &Hash, records: &Records) -> Value {
             "max_bytes": grant.max_bytes,
             "rate": grant.rate.map(|rate| [rate.per_second, rate.burst]),
             "expires": grant.expires,
+            "approval": grant.approval.as_ref().map(show_hold),
+        })).collect::<Vec<_>>(),
+        "supervision": records.supervision.as_ref().map(|supervision| json!({
+            "quorums": supervision.quorums.iter().map(|(kind, keys)| json!([kind.code(), keys])).collect::<Vec<_>>(),
+            "watch": supervision.anomaly.watch,
+            "quarantine": supervision.anomaly.quarantine,
+            "half_life_ms": supervision.anomaly.half_life_ms,
+            "warm_up_ms": supervision.anomaly.warm_up_ms,
+            "warm_up_messages": supervision.anomaly.warm_up_messages,
+            "divert": supervision.anomaly.divert,
+            "weights": supervision.anomaly.weights,
+        })),
+    })
+}
+
+fn show_hold(hold: &Hold) -> Value {
+    let person = |(name, key): &(Name, PublicKey)| json!([name, hex(key.as_bytes())]);
+    json!({
+        "approvals": hold.approvals,
+        "deadline_ms": hold.deadline_ms,
+        "lists": hold.lists.iter().map(|list| json!({
+            "name": list.name,
+            "after_ms": list.after_ms,
+            "people": list.people.iter().map(person).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })
+}
+
+fn order(input: &Value, context: &Value) -> Result<Value, Refused> {
+    let signed = SignedOrder::verify(&unhex(&input["order"]), &roots(&context["roots"]))?;
+    signed.check_time(Millis(number(&context["now"])))?;
+    let order = signed.order();
+    Ok(json!({
+        "digest": hex(&signed.digest()),
+        "id": order.id.to_string(),
+        "kind": order.kind.code(),
+        "target": order.target.to_string(),
+        "reason": order.reason,
+        "issued": order.issued,
+        "valid_until": order.valid_until,
+        "signers": signed.signers().map(|key| hex(key.as_bytes())).collect::<Vec<_>>(),
+    }))
+}
+
+fn approval(input: &Value, context: &Value) -> Result<Value, Refused> {
+    let signed = SignedApproval::verify(&unhex(&input["approval"]), bus(context))?;
+    let approval = signed.approval();
+    Ok(json!({
+        "envelope": hex(&approval.envelope),
+        "approve": approval.approve,
+        "time": approval.time,
+        "key": hex(signed.key().as_bytes()),
+    }))
 }
 
 fn bundle(input: &Value, context: &Value) -> Result<Value, Refused> {

@@ -10,6 +10,8 @@ mod identity;
 mod key_grants;
 #[path = "records/keys.rs"]
 mod keys;
+#[path = "records/orders.rs"]
+mod orders;
 #[path = "records/policy.rs"]
 mod policy;
 #[path = "records/statements.rs"]
@@ -46,4 +48,6 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
     statements::sessions(&mut make);
     statements::heartbeats(&mut make);
     statements::auth_tokens(&mut make);
+    orders::orders(&mut make);
+    orders::approvals(&mut make);
 }

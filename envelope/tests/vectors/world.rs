@@ -13,8 +13,8 @@ use sealbus_envelope::{
     name::Name,
     order::OrderKind,
     policy::{
-        AnomalyRecord, Bundle, FlowGrant, MessageKind, Oversight, Party, Rate, Records, Rule, Supervision,
-        Tables, TaintScope, Team, Who, Zone, ZoneTls,
+        AnomalyRecord, ApproverList, Bundle, FlowGrant, Hold, MessageKind, Oversight, Party, Rate, Records,
+        Rule, Supervision, Tables, TaintScope, Team, Who, Zone, ZoneTls,
     },
     subject::Pattern,
     time::{Millis, Validity},
@@ -257,6 +257,7 @@ impl World {
             },
             Rule { max_bytes: PLAIN, ..rule("brief", "brief.*", "collectors", "analysts") },
             Rule { observe: true, ..rule("watched", "watch.>", "clerks", "analysts") },
+            Rule { hold: Some(hold(2)), ..rule("orders", "order.>", "collectors", "analysts") },
         ]
     }
 
@@ -283,6 +284,7 @@ impl World {
             FlowGrant { max_bytes: Some(NAMING_EIGHT - 1), ..like("too-tiny") },
             FlowGrant { expires: Millis(ADMITTED), ..like("over") },
             FlowGrant { expires: Millis(ADMITTED + 1), ..like("last") },
+            FlowGrant { approval: Some(hold(1)), ..like("approved") },
         ]
     }
 
@@ -358,6 +360,20 @@ fn credential(
 
 pub(crate) fn envelope_digest(header: &[u8], ciphertext: &[u8]) -> Hash {
     hash::hash(Context::Envelope, &[header, ciphertext])
+}
+
+/// Two people on the first list; `ann` again, with another key, and `eve` on the second.
+pub(crate) fn hold(approvals: u8) -> Hold {
+    let person = |person: &str, of: &str| (name(person), key(of).public().clone());
+    let list = |list: &str, after_ms, people| ApproverList { name: name(list), after_ms, people };
+    Hold {
+        approvals,
+        deadline_ms: 900_000,
+        lists: vec![
+            list("duty", 0, vec![person("ann", "ann"), person("bob", "bob")]),
+            list("board", 300_000, vec![person("ann", "ann at home"), person("eve", "eve")]),
+        ],
+    }
 }
 
 fn supervision() -> Supervision {

@@ -4,7 +4,8 @@ use sealbus_envelope::{
     hash::{Hash, hex},
     identity::{Purpose, SigningKey},
     policy::{
-        BundleHead, Excerpt, ExcerptRecord, FlowGrant, HeadFields, Leaves, Records, Tables, Zone, ZoneTls,
+        BundleHead, Excerpt, ExcerptRecord, FlowGrant, HeadFields, Hold, Leaves, Records, Tables, Zone,
+        ZoneTls,
     },
     time::Millis,
 };
@@ -12,8 +13,8 @@ use serde_json::json;
 
 use super::Make;
 use crate::{
-    scene::{array, bin, element, roots},
-    world::{DAY, NOW, World, label, name},
+    scene::{array, bin, element, nil, roots},
+    world::{DAY, NOW, World, hold, label, name},
 };
 
 pub(super) fn bundles(make: &mut Make<'_, '_>) {
@@ -87,6 +88,7 @@ pub(super) fn bundles(make: &mut Make<'_, '_>) {
         &signed(&staging, &staging.records(staging.tables()).leaves()),
     );
     few_records(make);
+    oversight(make);
     names(make);
     zones_and_teams(make);
     misplaced(make);
@@ -118,8 +120,112 @@ fn few_records(make: &mut Make<'_, '_>) {
     );
     let keys = [&world.policy_keys[0], &world.policy_keys[1]];
     let head = head(&bare.head(3, Millis(NOW)), &keys, Purpose::Bundle);
-    let three = array(&[bin(&head), bin(&bare.leaves().tables), array(&[])]);
-    put(make, "bundle_of_three", "wrong_arity", "a bundle without the list of flow grants", &three);
+    let four = array(&[bin(&head), bin(&bare.leaves().tables), array(&[]), array(&[])]);
+    put(
+        make,
+        "bundle_of_four",
+        "wrong_arity",
+        "a bundle that says nothing of supervision, not even nil",
+        &four,
+    );
+}
+
+/// Holds that nobody could approve, and supervision that supervises nothing: a quorum signed them all the same.
+fn oversight(make: &mut Make<'_, '_>) {
+    let world = make.world;
+    let mut with = |name: &str, code: &str, purpose: &str, change: &dyn Fn(&mut Records)| {
+        let mut records = world.records(world.tables());
+        change(&mut records);
+        put(make, name, code, purpose, &signed(world, &records.leaves()));
+    };
+    let held = |records: &mut Records, change: &dyn Fn(&mut Hold)| {
+        let mut one = hold(2);
+        change(&mut one);
+        records.rules[0].hold = Some(one);
+    };
+    with("bundle_hold_wants_none", "policy_invalid", "a hold that wants no approval", &|records| {
+        held(records, &|hold| hold.approvals = 0);
+    });
+    with("bundle_hold_without_time", "policy_invalid", "a hold with no time to approve", &|records| {
+        held(records, &|hold| hold.deadline_ms = 0);
+    });
+    with("bundle_hold_for_ever", "policy_invalid", "a hold of more than a day", &|records| {
+        held(records, &|hold| hold.deadline_ms = 86_400_001);
+    });
+    with("bundle_hold_for_four", "policy_invalid", "four must approve, and three people may", &|records| {
+        held(records, &|hold| hold.approvals = 4);
+    });
+    with(
+        "bundle_hold_one_key_two_names",
+        "policy_invalid",
+        "two must approve, and the two names have one key",
+        &|records| {
+            held(records, &|hold| {
+                hold.lists.truncate(1);
+                hold.lists[0].people[1].1 = hold.lists[0].people[0].1.clone();
+            });
+        },
+    );
+    with("bundle_supervision_order_twice", "policy_invalid", "an order's quorum twice", &|records| {
+        let quorums = &mut records.supervision.as_mut().unwrap().quorums;
+        quorums.push(quorums[0]);
+    });
+    with(
+        "bundle_supervision_no_threshold",
+        "policy_invalid",
+        "watched from a score of nought on",
+        &|records| {
+            records.supervision.as_mut().unwrap().anomaly.watch = 0;
+        },
+    );
+    with(
+        "bundle_supervision_quarantined_unwatched",
+        "policy_invalid",
+        "quarantined from a lower score on than watched",
+        &|records| records.supervision.as_mut().unwrap().anomaly.quarantine = 99,
+    );
+    with("bundle_supervision_signals_out_of_order", "policy_invalid", "weights out of order", &|records| {
+        let weights = &mut records.supervision.as_mut().unwrap().anomaly.weights;
+        weights.push((name("churn"), 1));
+    });
+    let leaves = world.records(world.tables()).leaves();
+    let mut bent = |name: &str, code: &str, purpose: &str, from: &[u8], to: &[u8]| {
+        let record = replaced(leaves.supervision.as_ref().unwrap(), from, to);
+        put(
+            make,
+            name,
+            code,
+            purpose,
+            &signed(world, &Leaves { supervision: Some(record), ..leaves.clone() }),
+        );
+    };
+    // One quorum: orders of kind 3 need 2.
+    bent(
+        "bundle_supervision_unknown_order",
+        "order_unknown",
+        "the quorum of an order that no version 1 has",
+        &[0x91, 0x92, 3, 2],
+        &[0x91, 0x92, 99, 2],
+    );
+    let mut records = leaves.rules.clone();
+    // Behind the observe flag and no hold comes the mode.
+    records[1] = replaced(&records[1], &[0xc2, 0xc0, 2], &[0xc2, 0xc0, 3]);
+    let bent = signed(world, &Leaves { rules: records, ..leaves.clone() });
+    put(make, "bundle_oversight_three", "bad_encoding", "a mode of oversight that is not known", &bent);
+    let without = Leaves { supervision: None, ..leaves.clone() };
+    let whole = whole(&world_head(world, &leaves), &without);
+    put(make, "bundle_supervision_missing", "policy_invalid", "supervision was left out", &whole);
+}
+
+fn world_head(world: &World, leaves: &Leaves) -> Vec<u8> {
+    let fields = HeadFields {
+        bus: world.bus(),
+        version: 3,
+        root: leaves.tree().root(),
+        leaves: u32::try_from(leaves.count()).unwrap(),
+        issued: Millis(NOW),
+    };
+    head(&fields, &[&world.policy_keys[0], &world.policy_keys[1]], Purpose::Bundle)
 }
 
 /// What a quorum signed, though it names something twice or in another order.
@@ -291,19 +397,13 @@ fn whole(head: &[u8], leaves: &Leaves) -> Vec<u8> {
         list.extend(leaves.iter().flat_map(|leaf| bin(leaf)));
         list
     };
-    array(&[bin(head), bin(&leaves.tables), list(&leaves.rules), list(&leaves.grants)])
+    let supervision = leaves.supervision.as_ref().map_or_else(nil, |leaf| bin(leaf));
+    array(&[bin(head), bin(&leaves.tables), list(&leaves.rules), list(&leaves.grants), supervision])
 }
 
 /// Whatever the leaves say, a quorum signed them.
 fn signed(world: &World, leaves: &Leaves) -> Vec<u8> {
-    let fields = HeadFields {
-        bus: world.bus(),
-        version: 3,
-        root: leaves.tree().root(),
-        leaves: u32::try_from(leaves.count()).unwrap(),
-        issued: Millis(NOW),
-    };
-    whole(&head(&fields, &[&world.policy_keys[0], &world.policy_keys[1]], Purpose::Bundle), leaves)
+    whole(&world_head(world, leaves), leaves)
 }
 
 pub(super) fn excerpts(make: &mut Make<'_, '_>) {
