@@ -12,6 +12,7 @@ import pathlib
 import re
 import struct
 import sys
+import unicodedata
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
@@ -227,7 +228,7 @@ def verify_raw(key, text, signature, code="bad_signature"):
 
 PURPOSES = {
     "session certificate": 1, "session possession": 2, "batch": 3, "grant": 4, "reader key": 5, "box key": 6,
-    "admission": 7, "status": 8, "bundle": 9, "hello": 10, "heartbeat": 11,
+    "admission": 7, "status": 8, "bundle": 9, "hello": 10, "heartbeat": 11, "order": 12, "approval": 13,
 }  # fmt: skip
 
 
@@ -292,6 +293,10 @@ def dominates(a, b):
 
 def covers(clearance, label):
     return clearance[0] >= label[0] and clearance[1] & label[1] == label[1]
+
+
+def agent_token(name, identity):
+    return f"{name}-{base32(H('agent', identity), 10)}"
 
 
 def partition(token):
@@ -384,7 +389,7 @@ class Credential:
         self.clearance = (sealbus["level"], sum({1 << n for n in compartments}))
         self.integrity, self.zones = sealbus["integrity"], zones
         self.validity = (min(claims["nbf"] * 1000, 2**64 - 1), min(claims["exp"] * 1000, 2**64 - 1))
-        self.token = f"{self.name}-{base32(H('agent', self.identity), 10)}"
+        self.token = agent_token(self.name, self.identity)
 
     def check_time(self, at):
         valid(at, self.validity, "credential_expired")
@@ -509,9 +514,38 @@ def read_parties(r):
     return parties
 
 
+def read_oversight(r):
+    return read_one_of(r, None, "directed", "open-ended")
+
+
+class Hold:
+    def __init__(self, r):
+        r.array(3)
+        self.approvals, self.deadline = r.uint(), r.uint(32)
+        self.lists = [self.read_list(r) for _ in range(r.array(limit=8))]
+        people = [person for *_, people in self.lists for person in people]
+        counted = min(len({name for name, _ in people}), len({key for _, key in people}))
+        check(1 <= self.approvals <= 16, "policy_invalid")
+        check(1 <= self.deadline <= 86_400_000, "policy_invalid")
+        check(counted >= self.approvals, "policy_invalid")
+        self.names = {}
+        for who, key in people:
+            self.names.setdefault(key, who)
+
+    @staticmethod
+    def read_list(r):
+        r.array(3)
+        return r.name(), r.uint(32), [Hold.read_person(r) for _ in range(r.array(limit=32))]
+
+    @staticmethod
+    def read_person(r):
+        r.array(2)
+        return r.name(), public_key(r.bin(32))
+
+
 class Rule:
     def __init__(self, data):
-        r = record(data, 13)
+        r = record(data, 15)
         self.name = r.name()
         self.pattern = subject(r.str(200), wildcards=True)
         self.deadline = r.uint(32)
@@ -521,6 +555,8 @@ class Rule:
         self.rate = r.option(read_rate)
         self.fan_in = r.option(lambda r: r.uint(32))
         self.observe = r.bool()
+        self.hold = r.option(Hold)
+        self.oversight = read_oversight(r)
         r.end()
 
     def names(self, parties, who):
@@ -529,7 +565,7 @@ class Rule:
 
 class FlowGrant:
     def __init__(self, data):
-        r = record(data, 10)
+        r = record(data, 11)
         self.name, self.team = r.name(), r.name()
         self.source = subject(r.str(200), wildcards=True)
         self.to = subject(r.str(200), wildcards=True)
@@ -537,17 +573,19 @@ class FlowGrant:
         self.max_bytes = r.option(lambda r: r.uint(32))
         self.rate = r.option(read_rate)
         self.expires = r.uint()
+        self.approval = r.option(Hold)
         r.end()
 
 
 class Team:
     def __init__(self, r):
-        r.array(7)
+        r.array(8)
         self.name, self.clearance, self.integrity = r.name(), read_clearance(r), r.uint()
         check(self.integrity < 8, "bad_label")
         self.zone = r.option(Reader.name)
         self.taint = read_one_of(r, "agent", "session")
         self.observe = r.bool()
+        self.oversight = read_oversight(r)
 
 
 class Zone:
@@ -601,6 +639,30 @@ class Tables:
         return min(team[0], who.clearance[0]), team[1] & who.clearance[1]
 
 
+class Supervision:
+    def __init__(self, data):
+        r = record(data, 3)
+        self.quorums = []
+        for _ in range(r.array(limit=64)):
+            r.array(2)
+            kind, keys = r.uint(), r.uint()
+            check(kind in ORDERS, "order_unknown")
+            check(keys <= 255, "policy_invalid")
+            check(not self.quorums or self.quorums[-1][0] < kind, "policy_invalid")
+            self.quorums.append((kind, keys))
+        r.array(7)
+        self.watch, self.quarantine, self.half_life = r.uint(32), r.uint(32), r.uint(32)
+        self.warm_up_ms, self.warm_up_messages, self.divert = r.uint(32), r.uint(32), r.bool()
+        self.weights = []
+        for _ in range(r.array(limit=64)):
+            r.array(2)
+            signal, weight = r.name(), r.uint(32)
+            check(not self.weights or self.weights[-1][0] < signal, "policy_invalid")
+            self.weights.append((signal, weight))
+        check(0 < self.watch <= self.quarantine and self.half_life > 0, "policy_invalid")
+        r.end()
+
+
 class Head:
     def __init__(self, data, roots):
         r = Reader(data)
@@ -638,18 +700,21 @@ class Bundle:
     def __init__(self, data, roots):
         check(len(data) <= 64 << 20, "too_large")
         r = Reader(data)
-        r.array(4)
+        r.array(5)
         self.head = Head(r.bin(limit=4096), roots)
         tables = r.bin(limit=64 << 20)
         rules, grants = ([r.bin(limit=64 << 20) for _ in range(r.array(limit=most))] for most in (20_000, 1_024))
+        supervision = r.option(Reader.bin)
         r.end()
-        check(self.head.leaves == 1 + len(rules) + len(grants), "policy_invalid")
-        check(tree([tables, *rules, *grants]) == self.head.root, "policy_invalid")
+        leaves = [tables, *rules, *grants] + ([] if supervision is None else [supervision])
+        check(self.head.leaves == len(leaves), "policy_invalid")
+        check(tree(leaves) == self.head.root, "policy_invalid")
         self.tables = self.head.tables(tables)
         self.rules = [Rule(leaf) for leaf in rules]
         self.grants = [FlowGrant(leaf) for leaf in grants]
         for records in (self.rules, self.grants):
             check(len({record.name for record in records}) == len(records), "policy_invalid")
+        self.supervision = None if supervision is None else Supervision(supervision)
 
 
 class Faults:
@@ -1029,6 +1094,109 @@ class Admission:
             raise Refused("bad_admission") from None
 
 
+# --- 16. Orders ---
+
+# number: (name, targets, does it need the quorum)
+ORDERS = {
+    1: ("clear_taint", ("agent",), True),
+    2: ("quarantine", ("agent",), False),
+    3: ("release", ("agent",), True),
+    4: ("revoke", ("agent",), False),
+    5: ("replay_evidence", ("agent",), True),
+    6: ("discard_evidence", ("agent",), True),
+    7: ("pause", ("team", "rule"), False),
+    8: ("resume", ("team", "rule"), False),
+}
+
+
+class Order:
+    def __init__(self, data, roots):
+        bad = "order_invalid"
+        check(len(data) <= 4096, "too_large")
+        r = Reader(data)
+        r.array(2)
+        body, self.signers = r.bin(limit=1024), []
+        for _ in range(r.array(limit=16)):
+            r.array(2)
+            key, signature = r.bin(32), r.bin(64)
+            check(key in roots.policy_keys and key not in self.signers, bad)
+            verify(key, "order", body, signature, bad)
+            self.signers.append(key)
+        r.end()
+
+        r = Reader(body)
+        r.array(8)
+        version_and_bus(r, roots.bus)
+        self.id = r.bin(16)
+        elements = r.array(limit=16)
+        check(elements > 0, "wrong_arity")
+        kind = r.uint()
+        check(kind in ORDERS, "order_unknown")
+        check(elements == 1, "wrong_arity")
+        self.kind, targets, quorum = ORDERS[kind]
+        target, self.target = self.read_target(r)
+        self.reason, self.issued, self.valid_until = r.str(512), r.uint(), r.uint()
+        r.end()
+        check(target in targets, bad)
+        check(not self.reason.isspace() and self.reason, bad)
+        check(not any(unicodedata.category(c) == "Cc" for c in self.reason), bad)
+        check(0 < self.valid_until - self.issued <= 86_400_000, "bad_time")
+        check(len(self.signers) >= (max(roots.quorum, 1) if quorum else 1), bad)
+        self.digest = H("order", body)
+
+    @staticmethod
+    def read_target(r):
+        """What the target is, and how it is written in a vector."""
+        elements = r.array(limit=3)
+        check(elements > 0, "wrong_arity")
+        number = r.uint()
+        check((number, elements) in ((0, 3), (1, 2), (2, 2)), "wrong_arity")
+        if number:
+            what = ("team", "rule")[number - 1]
+            return what, f"{what}:{r.name()}"
+        token, identity = r.token(), public_key(r.bin(32))
+        check(token == agent_token(token.rpartition("-")[0], identity), "order_invalid")
+        return "agent", token
+
+    def check_time(self, now):
+        check(self.issued <= now + 60_000, "not_yet_valid")
+        check(now < self.valid_until, "order_expired")
+
+
+# --- 17. Approvals ---
+
+
+class Approval:
+    def __init__(self, data, bus):
+        check(len(data) <= 256, "too_large")
+        r = Reader(data)
+        r.array(3)
+        body, self.key, signature = r.bin(limit=256), public_key(r.bin(32)), r.bin(64)
+        r.end()
+        verify(self.key, "approval", body, signature, "approval_invalid")
+        r = Reader(body)
+        r.array(5)
+        version_and_bus(r, bus)
+        self.envelope, self.approve, self.time = r.bin(32), r.bool(), r.uint()
+        r.end()
+
+
+def enough_approvals(hold, header, bus, digest):
+    check(header is not None, "approval_missing")
+    check(len(header) <= 5464, "too_large")
+    data = base64url(header, "approval_invalid")
+    check(len(data) <= 4096, "too_large")
+    r, people = Reader(data), set()
+    for _ in range(r.array(limit=16)):
+        approval = Approval(r.bin(), bus)
+        if approval.key in hold.names:
+            check(approval.envelope == digest and approval.approve, "approval_invalid")
+            # One key has one name here, so a key that comes again counts no more than its name does.
+            people.add(hold.names[approval.key])
+    r.end()
+    check(len(people) >= hold.approvals, "approval_missing")
+
+
 # --- 14. What a reader knows, from a vector's context ---
 
 
@@ -1105,6 +1273,10 @@ def delivery(given, value):
     may_publish(context.tables, rule, sender.credential, envelope.subject, envelope.label, reply, faults)
     flow(context.grants, sender.credential, envelope, admission.time, faults)
     may_read(context.tables, rule, context.me.credential, envelope.label, reply)
+    used = context.grants.get(envelope.flow_grant)
+    for hold in (rule.hold, used and used.approval):
+        if hold:
+            enough_approvals(hold, given.get("approvals"), bus, envelope.digest)
     if rule.deadline:
         box = f"{context.prefix}.box.{context.me.token}.{base32(context.me.session, 26)}"
         expected = f"{box}.{'reply' if reply else 'request'}"
@@ -1242,7 +1414,26 @@ def status(given, value):
     }  # fmt: skip
 
 
-def show_policy(head, tables, rules, grants):
+def show_hold(hold):
+    return hold and {
+        "approvals": hold.approvals, "deadline_ms": hold.deadline,
+        "lists": [
+            {"name": name, "after_ms": after, "people": [[who, key.hex()] for who, key in people]}
+            for name, after, people in hold.lists
+        ],
+    }  # fmt: skip
+
+
+def show_supervision(supervision):
+    return supervision and {
+        "quorums": [[ORDERS[kind][0], keys] for kind, keys in supervision.quorums],
+        "watch": supervision.watch, "quarantine": supervision.quarantine, "half_life_ms": supervision.half_life,
+        "warm_up_ms": supervision.warm_up_ms, "warm_up_messages": supervision.warm_up_messages,
+        "divert": supervision.divert, "weights": [list(weight) for weight in supervision.weights],
+    }  # fmt: skip
+
+
+def show_policy(head, tables, rules, grants, supervision=None):
     return {
         "version": head.version,
         "digest": head.root.hex(),
@@ -1250,7 +1441,7 @@ def show_policy(head, tables, rules, grants):
         "teams": [
             {
                 "name": team.name, "clearance": list(team.clearance), "integrity": team.integrity,
-                "zone": team.zone, "taint": team.taint, "observe": team.observe,
+                "zone": team.zone, "taint": team.taint, "observe": team.observe, "oversight": team.oversight,
             }
             for team in tables.teams.values()
         ],
@@ -1261,21 +1452,29 @@ def show_policy(head, tables, rules, grants):
             }
             for zone in tables.zones.values()
         ],
-        "rules": [{"name": rule.name, "fan_in": rule.fan_in, "observe": rule.observe} for rule in rules],
+        "rules": [
+            {
+                "name": rule.name, "fan_in": rule.fan_in, "observe": rule.observe, "hold": show_hold(rule.hold),
+                "oversight": rule.oversight,
+            }
+            for rule in rules
+        ],
         "grants": [
             {
                 "name": grant.name, "team": grant.team, "from": grant.source, "to": grant.to,
                 "from_label": list(grant.from_label), "to_label": list(grant.to_label),
                 "max_bytes": grant.max_bytes, "rate": grant.rate and list(grant.rate), "expires": grant.expires,
+                "approval": show_hold(grant.approval),
             }
             for grant in grants
         ],
+        "supervision": show_supervision(supervision),
     }  # fmt: skip
 
 
 def bundle(given, value):
     read = Bundle(bytes.fromhex(given["bundle"]), Roots(value["roots"]))
-    return show_policy(read.head, read.tables, read.rules, read.grants)
+    return show_policy(read.head, read.tables, read.rules, read.grants, read.supervision)
 
 
 def excerpt(given, value):
@@ -1321,6 +1520,22 @@ def statement(given, value):
     check(said == session.session, "wrong_session")
     check((epoch, challenge.hex()) == (value["epoch"], value["challenge"]), "old_epoch")
     return {"session": said.hex(), "keys": keys}
+
+
+def order(given, value):
+    read = Order(bytes.fromhex(given["order"]), Roots(value["roots"]))
+    read.check_time(value["now"])
+    return {
+        "id": read.id.hex(), "kind": read.kind, "target": read.target, "reason": read.reason, "issued": read.issued,
+        "valid_until": read.valid_until, "signers": [key.hex() for key in read.signers], "digest": read.digest.hex(),
+    }  # fmt: skip
+
+
+def approval(given, value):
+    read = Approval(bytes.fromhex(given["approval"]), Roots(value["roots"]).bus)
+    return {
+        "envelope": read.envelope.hex(), "approve": read.approve, "time": read.time, "key": read.key.hex(),
+    }  # fmt: skip
 
 
 def heartbeat(given, value):
@@ -1397,7 +1612,7 @@ KINDS = {
     f.__name__: f
     for f in (
         delivery, arrival, grant, reader, credential, certificate, box_key, status, bundle, excerpt, statement,
-        heartbeat, auth_token,
+        heartbeat, auth_token, order, approval,
     )
 }  # fmt: skip
 
