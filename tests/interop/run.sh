@@ -6,4 +6,4 @@ root=$(cd "$here/../.." && pwd)
 venv=${CARGO_TARGET_DIR:-$root/target}/interop-venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-exec "$venv/bin/python" "$here/reader.py" "$root/envelope/vectors" "$@"
+exec "$venv/bin/python" -B "$here/reader.py" "$root/envelope/vectors" "$@"
