@@ -24,20 +24,26 @@ def partition(token):
     return H("partition", token.encode())[0] % 64
 
 
-def json_object(data, known):
-    """A JSON object; a member of `known` that stands twice is refused, at any depth."""
+class JsonObject(dict):
+    """A JSON object that still knows how often each member stood in it."""
 
-    def pairs(members):
-        names = [name for name, _ in members]
-        if any(names.count(name) > 1 for name in known):
-            raise ValueError("a member stands twice")
-        return dict(members)
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.names = [name for name, _ in pairs]
+
+    def once(self, *names):
+        return all(self.names.count(name) == 1 for name in names)
+
+
+def json_object(data):
+    def no_number(text):
+        raise ValueError(f"{text} is not JSON")
 
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=pairs)
-    except ValueError:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=JsonObject, parse_constant=no_number)
+    except (ValueError, RecursionError):
         raise Refused("credential_invalid") from None
-    check(isinstance(value, dict), "credential_invalid")
+    check(isinstance(value, JsonObject), "credential_invalid")
     return value
 
 
@@ -53,22 +59,23 @@ class Credential:
         check(dot, bad)
         header, dot, body = signed.partition(".")
         check(dot, bad)
-        head = json_object(base64url(header, bad), ["alg", "typ"])
-        check(head.get("alg") == "ed25519-nkey", bad)
-        check(isinstance(head.get("typ"), str) and head["typ"].upper() == "JWT", bad)
+        head = json_object(base64url(header, bad))
+        check(head.once("alg", "typ") and head["alg"] == "ed25519-nkey", bad)
+        check(isinstance(head["typ"], str) and head["typ"].upper() == "JWT", bad)
         signature = base64url(signature, bad)
         check(len(signature) == 64, bad)
         verify_raw(roots.issuer, signed.encode(), signature)
 
         ours = ["bus", "team", "role", "level", "compartments", "integrity", "zones"]
-        claims = json_object(base64url(body, bad), ["iss", "sub", "name", "nbf", "exp", "sealbus", *ours])
-        sealbus = claims.get("sealbus")
-        check(isinstance(sealbus, dict) and sorted(sealbus) == sorted(ours), bad)
+        claims = json_object(base64url(body, bad))
+        check(claims.once("iss", "sub", "name", "nbf", "exp", "sealbus"), bad)
+        sealbus = claims["sealbus"]
+        check(isinstance(sealbus, JsonObject) and sorted(sealbus.names) == sorted(ours), bad)
         for member in ("iss", "sub", "name"):
-            check(isinstance(claims.get(member), str), bad)
+            check(isinstance(claims[member], str), bad)
         for member in ("bus", "team", "role"):
             check(isinstance(sealbus[member], str), bad)
-        check(is_number(claims.get("nbf")) and is_number(claims.get("exp")), bad)
+        check(is_number(claims["nbf"]) and is_number(claims["exp"]), bad)
         check(is_number(sealbus["level"], 16) and is_number(sealbus["integrity"], 8), bad)
         check(sealbus["role"] in ("agent", "guard", "observer"), bad)
         zones, compartments = sealbus["zones"], sealbus["compartments"]
