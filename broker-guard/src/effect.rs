@@ -100,6 +100,11 @@ impl Effects {
         self.list.push(Effect::Disconnect { session, reason });
     }
 
+    /// Puts an effect behind those there are.
+    pub fn put(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
     /// What all of it so far costs: one a message or record, and one a KiB. Who caused it is charged for it.
     #[must_use]
     pub const fn cost(&self) -> u64 {

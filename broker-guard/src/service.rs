@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use async_nats::ConnectOptions;
 use rand_core::UnwrapErr;
 use sealbus_envelope::{
-    control::GuardEpoch, identity::SigningKey, proof::admission::ADMISSION_RESERVE, wire::MAX_ENVELOPE,
+    control::GuardEpoch, identity::SigningKey, proof::admission::ADMISSION_RESERVE, reason::Refused,
+    wire::MAX_ENVELOPE,
 };
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,12 +40,14 @@ use crate::{
     store::{Store, StoreError},
 };
 
+mod memory;
 mod orders;
 mod policies;
 mod response;
 mod running;
 mod waiting;
 
+use memory::{Memory, tell_loss};
 use orders::Telling;
 use policies::{Keeper, Shelf};
 use running::{Guard, Heard};
@@ -83,6 +86,9 @@ pub enum ServiceError {
     /// The audit log cannot be opened.
     #[error("audit log: {0}")]
     Audit(#[from] OpenError),
+    /// That an older log was lost cannot be written into the new one.
+    #[error("audit log: what was lost cannot be written down: {0}")]
+    LossNotTold(Refused),
     /// The audit log cannot be closed in order.
     #[error("audit log: {0}")]
     AuditClose(#[from] AppendError),
@@ -171,8 +177,9 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let epoch = store.next_epoch()?;
     let mut options = Options::new(&log_name(&config));
     options.min_epoch = epoch;
+    options.remembered = store.signed_log()?.map(|signed| (signed.size, signed.root));
     let signer = copy(&keys.guard);
-    let audit = AuditLog::open(
+    let mut audit = AuditLog::open(
         &config.audit_dir,
         options,
         Box::new(SignWith {
@@ -180,6 +187,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
             sign: move |text: &[u8]| signer.sign_raw(text),
         }),
     )?;
+    tell_loss(&mut audit, &store, &log_name(&config)).await?;
     let guard = GuardEpoch { epoch: audit.epoch(), challenge: challenge(&mut UnwrapErr(getrandom::SysRng)) };
 
     let wire = config.subjects();
@@ -219,8 +227,10 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         quarantined.collect(),
         store.floors()?,
     );
-    let desk =
+    let mut desk =
         Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, Arc::clone(&store), metrics.clone());
+    desk.record_in_force(now());
+    let memory = Memory { synced: desk.sync_handle(), store: Arc::clone(&store) };
 
     let control = link.client.subscribe(wire.control_all()).await?;
     let ingress = link.client.subscribe(wire.ingress_all()).await?;
@@ -253,7 +263,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         looked,
         looks,
     };
-    Ok(Running { guard, keeper, listener, asking })
+    Ok(Running { guard, keeper, memory, listener, asking })
 }
 
 /// A test connection: as an agent would connect, without a login.
@@ -272,6 +282,7 @@ fn probe_options(config: &Config) -> ProbeOptions {
 pub struct Running {
     guard: Guard,
     keeper: Keeper,
+    memory: Memory,
     listener: TcpListener,
     asking: Asking,
 }
@@ -304,6 +315,7 @@ impl Running {
         };
         tasks.spawn(http::serve(self.listener, pages, shutdown.clone()));
         tasks.spawn(self.keeper.run(shutdown.clone()));
+        tasks.spawn(self.memory.run());
         let outcome = self.guard.run(&shutdown).await;
         // Whatever ended the loop ends the rest.
         shutdown.cancel();

@@ -19,6 +19,7 @@
 
 mod error;
 mod floors;
+mod log;
 mod orders;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ mod tests;
 use std::{
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -36,6 +38,7 @@ use sealbus_envelope::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use error::StoreError;
+pub use log::SignedLog;
 
 use crate::{
     bus::auth::zone::Place,
@@ -51,6 +54,7 @@ const CONNECTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::ne
 
 const FLOORS: TableDefinition<'_, (&[u8], &str), &[u8]> = TableDefinition::new("floors");
 const CLEARED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cleared");
+const LOG: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("log");
 const ORDERS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("orders");
 
 const SCHEMA_KEY: &str = "schema";
@@ -104,7 +108,8 @@ pub struct StoredConnection {
 /// The store. One process has it open at a time.
 #[derive(Debug)]
 pub struct Store {
-    db: Database,
+    /// `None` after a fault from which it could not be opened again yet.
+    db: RwLock<Option<Database>>,
     path: PathBuf,
 }
 
@@ -114,16 +119,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: in use, damaged, of a newer schema, readable by others, no room.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = open_private(path)?;
-        let backend = redb::backends::FileBackend::new(file).map_err(|e| StoreError::redb(path, e))?;
-        let db = Database::builder().create_with_backend(backend).map_err(|e| StoreError::redb(path, e))?;
-        let store = Self { db, path: path.to_owned() };
+        let store = Self { db: RwLock::new(Some(open_database(path)?)), path: path.to_owned() };
         let found = store.write(|tx| {
             tx.open_table(QUARANTINE)?;
             tx.open_table(CONNECTIONS)?;
             tx.open_table(FLOORS)?;
             tx.open_table(CLEARED)?;
             tx.open_table(ORDERS)?;
+            tx.open_table(LOG)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(SCHEMA_KEY)?.map(|schema| schema.value());
             if found.is_none() {
@@ -259,23 +262,42 @@ impl Store {
 
     fn write<T>(
         &self,
-        act: impl FnOnce(&redb::WriteTransaction) -> Result<T, Failed>,
+        act: impl Fn(&redb::WriteTransaction) -> Result<T, Failed>,
     ) -> Result<T, StoreError> {
-        let run = || {
-            let tx = self.db.begin_write().map_err(|e| Failed(e.into()))?;
+        self.with(|db| {
+            let tx = db.begin_write().map_err(|e| Failed(e.into()))?;
             let result = act(&tx)?;
             tx.commit().map_err(|e| Failed(e.into()))?;
             Ok(result)
-        };
-        run().map_err(|Failed(error)| StoreError::redb(&self.path, error))
+        })
     }
 
     fn read<T>(
         &self,
-        act: impl FnOnce(&redb::ReadTransaction) -> Result<T, Failed>,
+        act: impl Fn(&redb::ReadTransaction) -> Result<T, Failed>,
     ) -> Result<T, StoreError> {
-        let run = || act(&self.db.begin_read().map_err(|e| Failed(e.into()))?);
-        run().map_err(|Failed(error)| StoreError::redb(&self.path, error))
+        self.with(|db| act(&db.begin_read().map_err(|e| Failed(e.into()))?))
+    }
+
+    /// Runs a transaction. After one fault of the disk redb refuses all that follows, even when the disk has
+    /// room again; so the file is then opened anew, which finds the state before the transaction that failed.
+    fn with<T>(&self, act: impl Fn(&Database) -> Result<T, Failed>) -> Result<T, StoreError> {
+        {
+            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            match db.as_ref().map(&act) {
+                Some(Ok(result)) => return Ok(result),
+                Some(Err(Failed(error @ (redb::Error::Io(_) | redb::Error::PreviousIo)))) => {
+                    tracing::error!(%error, "the guard's store failed and is opened anew");
+                }
+                Some(Err(Failed(error))) => return Err(StoreError::redb(&self.path, error)),
+                None => {}
+            }
+        }
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed first, or it would be in use.
+        *db = None;
+        let opened = db.insert(open_database(&self.path)?);
+        act(opened).map_err(|Failed(error)| StoreError::redb(&self.path, error))
     }
 
     fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
@@ -300,6 +322,12 @@ impl From<redb::StorageError> for Failed {
     fn from(error: redb::StorageError) -> Self {
         Self(error.into())
     }
+}
+
+fn open_database(path: &Path) -> Result<Database, StoreError> {
+    let file = open_private(path)?;
+    let backend = redb::backends::FileBackend::new(file).map_err(|e| StoreError::redb(path, e))?;
+    Database::builder().create_with_backend(backend).map_err(|e| StoreError::redb(path, e))
 }
 
 /// Opens or creates the file for this user alone. It holds no key, but it tells who is watched.

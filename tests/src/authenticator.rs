@@ -34,7 +34,7 @@ use sealbus_guard::{
     store::Store,
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     raw::{RawClient, Refusal},
@@ -311,8 +311,11 @@ impl Authority for TestCore {
         now()
     }
 
-    fn decided(&self, decision: ConnectionDecision) {
+    fn decided(&self, decision: ConnectionDecision, logged: Option<oneshot::Sender<bool>>) {
         let _ = self.decisions.send(decision);
+        if let Some(logged) = logged {
+            let _ = logged.send(true);
+        }
     }
 
     fn departed(&self, connection: &Connection) {

@@ -42,7 +42,7 @@ impl Authority for Nobody {
     fn now(&self) -> Millis {
         now()
     }
-    fn decided(&self, _: ConnectionDecision) {}
+    fn decided(&self, _: ConnectionDecision, _: Option<tokio::sync::oneshot::Sender<bool>>) {}
     fn departed(&self, _: &Connection) {}
 }
 

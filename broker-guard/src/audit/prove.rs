@@ -233,7 +233,8 @@ fn read_hashes<'t>(lines: impl Iterator<Item = &'t str>) -> Result<Vec<Hash>, Pr
 }
 
 /// The tiles of a log as a source of nodes. Keeps the tile it last read: a proof asks for neighbours.
-struct Tiles {
+#[derive(Debug)]
+pub(crate) struct Tiles {
     layout: Layout,
     size: u64,
     last: Option<(u8, u64, Vec<Hash>)>,
@@ -244,7 +245,17 @@ impl Tiles {
         let layout = Layout::new(directory);
         let note = layout.read_checkpoint()?.ok_or(ProofError::NoCheckpoint)?;
         let size = Checkpoint::open(&note, key)?.size;
-        Ok((Self { layout, size, last: None }, note))
+        Ok((Self::at(&layout, size), note))
+    }
+
+    /// The tiles of the log as its checkpoint of this size covers them.
+    pub(crate) fn at(layout: &Layout, size: u64) -> Self {
+        Self { layout: layout.clone(), size, last: None }
+    }
+
+    /// The root over the first `size` entries.
+    pub(crate) fn root(&mut self, size: u64) -> Result<Hash, ProofError> {
+        tree::root_at(self, size)
     }
 
     fn load(&mut self, level: u8, index: u64) -> Result<&[Hash], ProofError> {

@@ -13,9 +13,10 @@ use super::files::{Layout, read_if_there, split_hashes, sync_directory};
 use super::frame::Header;
 use super::note::{Checkpoint, CheckpointSigner, NoteError, NoteKey};
 use super::path::TilePath;
+use super::prove::{ProofError, Tiles};
 use super::seal::{SealError, Sealer};
 use super::segment::{self, SegmentReader, Step};
-use super::tree::{TILE_LEAVES, TILE_WIDTH, TreeEdge, root_of};
+use super::tree::{Hash, TILE_LEAVES, TILE_WIDTH, TreeEdge, empty_root, root_of};
 
 /// Bytes of the largest full bundle.
 pub(crate) const BUNDLE_MAX: u64 = 256 * (2 + 65_535);
@@ -37,7 +38,7 @@ pub enum OpenError {
     Note(#[from] NoteError),
     /// Durable entries are missing or changed.
     #[error(
-        "the audit log is damaged at entry {leaf}: {what}; run `sealbus audit verify`, keep the directory as evidence and start a new one"
+        "the audit log is damaged at entry {leaf}: {what}; run `sealbus audit verify`, keep the directory as evidence; to start a new one, accept the loss with `sealbus audit accept-loss`"
     )]
     Damaged {
         /// The first entry concerned.
@@ -47,9 +48,27 @@ pub enum OpenError {
     },
     /// The entries are not those the last checkpoint was signed over.
     #[error(
-        "the first {0} entries are not those of the signed checkpoint; run `sealbus audit verify`, keep the directory as evidence and start a new one"
+        "the first {0} entries are not those of the signed checkpoint; run `sealbus audit verify`, keep the directory as evidence; to start a new one, accept the loss with `sealbus audit accept-loss`"
     )]
     Root(u64),
+    /// The log is shorter than it once was.
+    #[error(
+        "the audit log was set back: it has {size} entries, and {remembered} were signed; put the newest copy back, or, if it is lost, say so with `sealbus audit accept-loss`"
+    )]
+    SetBack {
+        /// How many entries were signed.
+        remembered: u64,
+        /// How many there are.
+        size: u64,
+    },
+    /// The log is another than the one that was signed.
+    #[error(
+        "the first {0} audit entries are not those that were signed before: the log was replaced or rewritten; put the right one back, or, if it is lost, say so with `sealbus audit accept-loss`"
+    )]
+    Forked(u64),
+    /// A tile that is needed cannot be read.
+    #[error("{0}")]
+    Tile(#[from] ProofError),
     /// The last entry cannot be read.
     #[error("the last audit entry cannot be read: {0}")]
     Entry(#[from] EntryError),
@@ -84,6 +103,8 @@ pub(crate) struct Recovered {
     pub(crate) size: u64,
     /// How many of them the last checkpoint covers.
     pub(crate) sealed: u64,
+    /// The root that it states.
+    pub(crate) root: Hash,
     /// The position of the last entry.
     pub(crate) last: Option<Position>,
     /// Whether that entry says that the log was closed in order.
@@ -113,12 +134,19 @@ pub(crate) fn recover(
     layout: &Layout,
     key: &NoteKey,
     signer: Box<dyn CheckpointSigner>,
+    remembered: Option<(u64, Hash)>,
 ) -> Result<Recovered, OpenError> {
     let checkpoint = match layout.read_checkpoint()? {
         Some(note) => Some(Checkpoint::open(&note, key)?),
         None => None,
     };
     let sealed = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
+    let signed_root = checkpoint.as_ref().map_or_else(empty_root, |checkpoint| checkpoint.root);
+    if let Some((size, root)) = remembered.filter(|(size, _)| (1..=sealed).contains(size))
+        && (Tiles::at(layout, sealed).root(size)? != root)
+    {
+        return Err(OpenError::Forked(size));
+    }
     let scan = scan(layout, sealed)?;
     if scan.first > sealed {
         return Err(OpenError::Damaged { leaf: sealed, what: "the checkpoint is older than the log" });
@@ -126,13 +154,21 @@ pub(crate) fn recover(
     if scan.next < sealed {
         return Err(OpenError::Damaged { leaf: scan.next, what: "entries under the checkpoint are missing" });
     }
+    let beyond = remembered.filter(|(size, _)| *size > sealed);
+    if let Some((remembered, _)) = beyond.filter(|(size, _)| *size > scan.next) {
+        return Err(OpenError::SetBack { remembered, size: scan.next });
+    }
     let torn = scan.tear.as_ref().map(|tear| cut(layout, tear, scan.next)).transpose()?;
     persist(layout, &scan)?;
 
     let base = scan.first - scan.first % TILE_LEAVES;
     let mut sealer = Sealer::new(layout.clone(), key.clone(), signer, edge_at(layout, base)?);
     if let Some(checkpoint) = checkpoint {
-        sealer.expect(checkpoint)?;
+        sealer.expect(checkpoint.size, checkpoint.root)?;
+    }
+    // A checkpoint that was set back alone: the entries are there, under their old root or under none.
+    if let Some((size, root)) = beyond {
+        sealer.expect(size, root).map_err(|_| OpenError::Forked(size))?;
     }
     let mut last_entry = None;
     if scan.first > 0 {
@@ -149,9 +185,15 @@ pub(crate) fn recover(
     if sealer.size() != scan.first {
         return Err(OpenError::Damaged { leaf: sealer.size(), what: "an entry bundle is too short" });
     }
-    sealer.read_upto(scan.next)?;
-    if sealer.still_expects() {
+    sealer.read_upto(scan.next).map_err(|error| match (error, beyond) {
+        (SealError::Root(size), Some((remembered, _))) if size == remembered => OpenError::Forked(size),
+        (error, _) => error.into(),
+    })?;
+    if sealer.still_expects(sealed) {
         return Err(OpenError::Root(sealed));
+    }
+    if let Some((size, _)) = beyond.filter(|(size, _)| sealer.still_expects(*size)) {
+        return Err(OpenError::Forked(size));
     }
     let last = match scan.last_entry.or(last_entry) {
         Some(bytes) => Some(Entry::decode(&bytes)?),
@@ -164,6 +206,7 @@ pub(crate) fn recover(
         sealer,
         size: scan.next,
         sealed,
+        root: signed_root,
         // a log without entries has given out no position that could be missing
         clean: last.as_ref().is_none_or(|entry| torn.is_none() && entry.body == Body::Stop),
         last: last.map(|entry| entry.position),

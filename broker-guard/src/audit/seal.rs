@@ -47,8 +47,8 @@ pub(crate) struct Sealer {
     unsynced: Vec<PathBuf>,
     /// Directories of partial tiles that are full by now.
     outgrown: Vec<PathBuf>,
-    /// A checkpoint that must be met on the way.
-    expected: Option<Checkpoint>,
+    /// Signed states that must be met on the way: sizes and roots.
+    expected: Vec<(u64, Hash)>,
 }
 
 impl Sealer {
@@ -71,26 +71,32 @@ impl Sealer {
             pending_bytes: 0,
             unsynced: Vec::new(),
             outgrown: Vec::new(),
-            expected: None,
+            expected: Vec::new(),
         }
     }
 
-    /// The root at this checkpoint's size must be this checkpoint's: a log never signs two histories.
-    pub(crate) fn expect(&mut self, checkpoint: Checkpoint) -> Result<(), SealError> {
-        self.expected = Some(checkpoint);
+    /// The tree must have this root at this size: a log never signs two histories.
+    pub(crate) fn expect(&mut self, size: u64, root: Hash) -> Result<(), SealError> {
+        self.expected.push((size, root));
         self.meet_expected()
     }
 
     fn meet_expected(&mut self) -> Result<(), SealError> {
-        let Some(met) = self.expected.take_if(|expected| expected.size == self.edge.size()) else {
+        let size = self.edge.size();
+        if !self.expected.iter().any(|(expected, _)| *expected == size) {
             return Ok(());
-        };
-        if met.root == self.edge.root() { Ok(()) } else { Err(SealError::Root(met.size)) }
+        }
+        let root = self.edge.root();
+        if self.expected.iter().any(|(expected, stated)| *expected == size && *stated != root) {
+            return Err(SealError::Root(size));
+        }
+        self.expected.retain(|(expected, _)| *expected != size);
+        Ok(())
     }
 
-    /// Whether the expected checkpoint has not been met yet.
-    pub(crate) fn still_expects(&self) -> bool {
-        self.expected.is_some()
+    /// Whether the state of this size was expected and has not been met.
+    pub(crate) fn still_expects(&self, size: u64) -> bool {
+        self.expected.iter().any(|(expected, _)| *expected == size)
     }
 
     /// How many entries have been taken in.
@@ -185,13 +191,13 @@ impl Sealer {
     }
 
     /// Makes the tiles durable, then publishes the checkpoint, then removes what it makes needless.
-    pub(crate) fn checkpoint(&mut self) -> Result<u64, SealError> {
+    pub(crate) fn checkpoint(&mut self) -> Result<(u64, Hash), SealError> {
         self.write_pending()?;
         self.write_partial()?;
         sync_files(self.layout.root(), &self.unsynced)?;
         self.unsynced.clear();
-        let size = self.edge.size();
-        let checkpoint = Checkpoint { origin: self.key.name().to_owned(), size, root: self.edge.root() };
+        let (size, root) = (self.edge.size(), self.edge.root());
+        let checkpoint = Checkpoint { origin: self.key.name().to_owned(), size, root };
         let note = checkpoint.sign(&self.key, self.signer.as_ref())?;
         self.layout.replace(&self.layout.checkpoint(), note.as_bytes(), true)?;
         for directory in self.outgrown.drain(..) {
@@ -199,7 +205,7 @@ impl Sealer {
             drop(fs::remove_dir_all(directory));
         }
         self.remove_segments(size)?;
-        Ok(size)
+        Ok((size, root))
     }
 
     fn write_partial(&mut self) -> Result<(), SealError> {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::tree::Hash;
+
 /// Why waiting for the disk ended without the disk having answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +29,8 @@ pub struct Progress {
     pub synced: u64,
     /// Entries under a signed checkpoint.
     pub sealed: u64,
+    /// The root over those entries, as the checkpoint states it.
+    pub root: Hash,
     /// Why the last attempt to seal failed; sealing is tried again, nothing is lost meanwhile.
     pub seal_fault: Option<String>,
     /// Why the log can be written no more.
@@ -152,6 +156,13 @@ impl SyncHandle {
         }
         self.request(upto);
         self.wait(upto, |progress| progress.sealed).await
+    }
+
+    /// Waits until the log is closed, by whatever ended it.
+    pub async fn closed(&self) {
+        let mut announced = self.shared.announced.subscribe();
+        // An error says that nobody can announce anything any more.
+        let _ = announced.wait_for(|progress| progress.closed).await;
     }
 
     async fn wait(&self, upto: u64, done: fn(&Progress) -> u64) -> Result<(), SyncError> {

@@ -42,6 +42,7 @@ pub use super::recover::OpenError;
 use super::recover::{Recovered, recover};
 pub use super::shared::{Progress, SyncError, SyncHandle};
 use super::shared::{Shared, State};
+use super::tree::Hash;
 use super::workers::{spawn_seal, spawn_sync};
 
 /// How a log is kept.
@@ -55,6 +56,9 @@ pub struct Options {
     /// The lowest start epoch to use: one more than any the caller remembers from elsewhere, so that a log
     /// restored from a backup does not give a position twice. The log's own memory counts anyhow.
     pub min_epoch: u64,
+    /// A signed state of this log that the caller remembers from elsewhere: the log must have it, or it was set
+    /// back or replaced, and is not opened.
+    pub remembered: Option<(u64, Hash)>,
     /// Bytes set aside for orders on a full disk.
     pub reserve_bytes: u64,
     /// Bytes after which a new write-ahead segment begins.
@@ -75,6 +79,7 @@ impl Options {
             name: name.to_owned(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             min_epoch: 1,
+            remembered: None,
             reserve_bytes: 4 * 1024 * 1024,
             segment_bytes: 64 * 1024 * 1024,
             sync_interval: Duration::from_millis(20),
@@ -182,12 +187,13 @@ impl AuditLog {
         for left_over in fs::read_dir(layout.temporary())? {
             fs::remove_file(left_over?.path())?;
         }
-        let found = recover(&layout, &key, signer)?;
+        let found = recover(&layout, &key, signer, options.remembered)?;
         make_reserve(&layout, options.reserve_bytes).map_err(full_or_io)?;
 
         let segment = start_segment(&layout, found.size).map_err(full_or_io)?;
         let mut state = State::default();
         state.progress.sealed = found.sealed;
+        state.progress.root = found.root;
         state.files.push(Arc::clone(&segment.file));
         let after = found.last.map_or(1, |last| last.epoch.saturating_add(1));
         let mut log = Self {

@@ -104,8 +104,9 @@ pub(crate) fn spawn_seal(
                 next = Instant::now() + if outcome.is_ok() { interval } else { SEAL_RETRY };
                 state = shared.lock();
                 match outcome {
-                    Ok(size) => {
+                    Ok((size, root)) => {
                         state.progress.sealed = size;
+                        state.progress.root = root;
                         state.progress.seal_fault = None;
                     }
                     Err(error) => {

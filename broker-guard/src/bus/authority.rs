@@ -10,7 +10,7 @@ use sealbus_envelope::{
     identity::{PublicKey, Status},
     time::Millis,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     bus::auth::{Authority, Connection, ConnectionDecision},
@@ -30,16 +30,25 @@ pub struct Hall {
     policy: ArcSwap<CompiledPolicy>,
     status: ArcSwap<Status>,
     bars: Arc<Bars>,
-    decisions: mpsc::Sender<ConnectionDecision>,
+    decisions: mpsc::Sender<Judged>,
     uncounted: AtomicU64,
     departures: mpsc::UnboundedSender<Connection>,
+}
+
+/// A decision, and who waits for it to be logged.
+#[derive(Debug)]
+pub struct Judged {
+    /// What was decided.
+    pub decision: ConnectionDecision,
+    /// Told whether the log has it; without that word nobody is let in.
+    pub logged: Option<oneshot::Sender<bool>>,
 }
 
 /// The core's end.
 #[derive(Debug)]
 pub struct Door {
     /// Decisions, to be logged and told.
-    pub decisions: mpsc::Receiver<ConnectionDecision>,
+    pub decisions: mpsc::Receiver<Judged>,
     /// Connections that ended. As many as were let in, so their number is bounded.
     pub departures: mpsc::UnboundedReceiver<Connection>,
 }
@@ -67,7 +76,7 @@ impl Hall {
         self.status.store(Arc::clone(&in_force.status));
     }
 
-    /// Decisions that were not logged one by one since it was last asked.
+    /// Decisions that were made while too many waited to be logged one by one, since it was last asked.
     pub fn take_uncounted(&self) -> u64 {
         self.uncounted.swap(0, Ordering::Relaxed)
     }
@@ -90,8 +99,8 @@ impl Authority for Hall {
         clock::now()
     }
 
-    fn decided(&self, decision: ConnectionDecision) {
-        if self.decisions.try_send(decision).is_err() {
+    fn decided(&self, decision: ConnectionDecision, logged: Option<oneshot::Sender<bool>>) {
+        if self.decisions.try_send(Judged { decision, logged }).is_err() {
             self.uncounted.fetch_add(1, Ordering::Relaxed);
         }
     }

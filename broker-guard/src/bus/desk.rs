@@ -524,9 +524,21 @@ impl Desk {
         records.chunks(RECORDS_AT_ONCE).all(|part| self.append_or_note(part, now).is_some())
     }
 
-    /// Writes records that something else found worth keeping.
-    pub fn record(&mut self, body: Body<'static>, now: Millis) {
-        self.append_or_note(&[Record { time: now, body }], now);
+    /// Writes a record that something else found worth keeping. `false` if the log did not take it.
+    pub fn record(&mut self, body: Body<'static>, now: Millis) -> bool {
+        self.append_or_note(&[Record { time: now, body }], now).is_some()
+    }
+
+    /// Writes what is in force as the guard starts: it may have changed while no guard ran.
+    pub fn record_in_force(&mut self, now: Millis) {
+        let (policy, status) = (&self.sessions.in_force().policy, &self.sessions.in_force().status);
+        let digest = Hash::from(*policy.digest());
+        for (what, to) in [("bundle", policy.version()), ("status", status.version)] {
+            let digest = digest.into();
+            self.effects
+                .record(Body::PolicyChange(entry::PolicyChange { what: what.into(), from: None, to, digest }));
+        }
+        self.carry_out(now);
     }
 
     /// A session's connection ended. If it has made another one meanwhile, it hears that it is to say hello
@@ -563,6 +575,8 @@ impl Desk {
         let before = self.sessions.in_force().bundle.head().fields().version;
         let status_before = self.sessions.in_force().status.version;
         self.sessions.replace(in_force, now, &mut self.effects)?;
+        // What follows from the change stands behind it.
+        let consequences: Vec<Effect> = self.effects.drain().collect();
         let (policy, status) = (&self.sessions.in_force().policy, &self.sessions.in_force().status);
         let (version, digest, status_version) = (policy.version(), *policy.digest(), status.version);
         for (what, from, to) in [("bundle", before, version), ("status", status_before, status_version)] {
@@ -577,6 +591,7 @@ impl Desk {
                 self.todo.publish.push(Outgoing::event(&self.wire, &event));
             }
         }
+        consequences.into_iter().for_each(|effect| self.effects.put(effect));
         if before != version {
             self.checker.policy_changed();
             self.policy_since = now;

@@ -1,5 +1,6 @@
 //! `sealbus audit`: the log on the guard's disk, read without asking the guard.
 
+mod accept_loss;
 mod check_proof;
 mod consistency;
 pub(crate) mod delivery;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Consistency(consistency::Args),
     CheckProof(check_proof::Args),
     Key(key::Args),
+    AcceptLoss(accept_loss::Args),
 }
 
 pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
@@ -46,6 +48,7 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
         Command::Consistency(args) => consistency::run(args, output),
         Command::CheckProof(args) => check_proof::run(args, output),
         Command::Key(args) => key::run(args, output),
+        Command::AcceptLoss(args) => accept_loss::run(args, output),
     }
 }
 

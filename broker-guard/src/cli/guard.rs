@@ -10,6 +10,7 @@ use super::{
     runtime,
 };
 use crate::{
+    audit::store::OpenError,
     config::Config,
     service::{self, ServiceError},
 };
@@ -85,6 +86,20 @@ pub(crate) fn failure(error: ServiceError) -> Failure {
             "bus_unreachable",
             &error,
             "start nats-server with the nats.conf of this bus; `sealbus doctor` looks closer",
+        ),
+        error @ ServiceError::Audit(
+            OpenError::SetBack { .. }
+            | OpenError::Forked(_)
+            | OpenError::Root(_)
+            | OpenError::Damaged { .. }
+            | OpenError::Tile(_)
+            | OpenError::Note(_),
+        ) => told(
+            Exit::Unverified,
+            "audit_not_verified",
+            &error,
+            "keep the disk as it is for who investigates; put the right log back, or accept that it is lost \
+             with `sealbus audit accept-loss`",
         ),
         error @ (ServiceError::Audit(_) | ServiceError::AuditClose(_)) => told(
             Exit::Failure,

@@ -9,7 +9,7 @@ use sealbus_envelope::{
 };
 
 use crate::{
-    bus::auth::{ConnectionDecision, Outcome},
+    bus::{auth::Outcome, authority::Judged},
     clock::now,
     events::{Event, Kind},
     quarantine::{
@@ -109,9 +109,18 @@ impl Guard {
     }
 
     /// A connection was judged: logged, counted, told.
-    pub(super) async fn connection(&mut self, decision: &ConnectionDecision) {
+    pub(super) async fn connection(&mut self, judged: Judged) {
+        let Judged { decision, logged } = judged;
+        let has = self.desk.record(decision.to_audit(), decision.time);
+        if let Some(logged) = logged {
+            // Gone if the server has given up on an answer.
+            let _ = logged.send(has);
+            if !has {
+                // It is told of as what it becomes: refused.
+                return self.carry_out().await;
+            }
+        }
         self.metrics.connection(decision.outcome.code());
-        self.desk.record(decision.to_audit(), decision.time);
         let mut event = Event::new(Kind::Connection, decision.time);
         if let Some(refused) = decision.reason {
             event = event.because(refused.reason);

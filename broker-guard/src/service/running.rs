@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ServiceError, orders::Telling, policies::Found};
 use crate::{
+    audit::entry::{Body, Denied},
     bus::{
         auth::Auth,
         authority::{Door, Hall},
@@ -93,7 +94,7 @@ impl Guard {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = tick.tick() => self.tick().await,
-                Some(decision) = self.door.decisions.recv() => self.connection(&decision).await,
+                Some(judged) = self.door.decisions.recv() => self.connection(judged).await,
                 Some(gone) = self.door.departures.recv() => {
                     self.desk.gone(gone.session, now());
                     self.departures();
@@ -114,6 +115,10 @@ impl Guard {
         // A sender grants its key before it seals with it: what it said first is heard first.
         if let Some(Some(message)) = self.control.next().now_or_never() {
             self.control_turn(message).await;
+        }
+        // Who waits to be let in is a write away from it: a flood of envelopes must not keep it out.
+        while let Ok(judged) = self.door.decisions.try_recv() {
+            self.connection(judged).await;
         }
         let begun = std::time::Instant::now();
         let mut batch = Vec::with_capacity(BATCH);
@@ -195,6 +200,7 @@ impl Guard {
         self.carry_out().await;
         self.heartbeat(now).await;
         self.count_dropped(now).await;
+        self.count_strangers(now);
         self.report.store(Arc::new(self.status()));
     }
 
@@ -228,6 +234,16 @@ impl Guard {
         self.event(event).await;
     }
 
+    /// Refused connections that came faster than they could be logged share one entry.
+    fn count_strangers(&mut self, now: Millis) {
+        let count = self.hall.take_uncounted();
+        if count > 0 {
+            let reason = Reason::Overloaded.code().into();
+            let detail = Some("connections refused".into());
+            self.desk.record(Body::Denied(Denied { reason, count, detail, ..Denied::default() }), now);
+        }
+    }
+
     /// A policy or status was found: it comes into force between two messages, so none is lost or judged by
     /// halves of two policies.
     async fn found(&mut self, found: Found) {
@@ -247,8 +263,11 @@ impl Guard {
         self.change_refused(&error, reason).await;
     }
 
-    async fn change_refused(&self, error: &str, reason: Option<Reason>) {
+    async fn change_refused(&mut self, error: &str, reason: Option<Reason>) {
         tracing::error!(error, "a policy or status is refused; what is in force stays");
+        let code = reason.map_or("unreadable", Reason::code).into();
+        let detail = Some(format!("policy or status: {error}").into());
+        self.desk.record(Body::Denied(Denied { reason: code, count: 1, detail, ..Denied::default() }), now());
         self.metrics.change_refused(reason);
         let mut event = Event::new(Kind::ChangeRefused, now()).detail(error);
         if let Some(reason) = reason {
@@ -313,7 +332,18 @@ impl Guard {
         tracing::info!("the guard is stopping");
         self.event(Event::new(Kind::Stopping, now())).await;
         // Nobody new; whoever is in stays connected and waits for the next guard's heartbeat.
-        self.auth.stop().await;
+        // Those it was just letting in wait for their entries.
+        let auth = self.auth.clone();
+        let mut stopped = std::pin::pin!(auth.stop());
+        loop {
+            tokio::select! {
+                () = &mut stopped => break,
+                Some(judged) = self.door.decisions.recv() => self.connection(judged).await,
+            }
+        }
+        while let Ok(judged) = self.door.decisions.try_recv() {
+            self.connection(judged).await;
+        }
         let drained = tokio::time::timeout(DRAIN, async {
             // After these the server sends no more, and the streams end behind what is buffered.
             let _ = self.ingress.drain().await;

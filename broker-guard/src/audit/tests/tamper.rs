@@ -217,3 +217,140 @@ fn a_changed_log_is_not_opened_for_writing() {
     });
     assert!(matches!(edited, Err(OpenError::Damaged { .. })), "{edited:?}");
 }
+
+/// What the guard's store would remember of a log.
+fn remembered(directory: &Path) -> Option<(u64, [u8; 32])> {
+    let note = fs::read_to_string(directory.join("checkpoint")).unwrap();
+    let checkpoint = Checkpoint::open(&note, &key()).unwrap();
+    Some((checkpoint.size, checkpoint.root))
+}
+
+fn reopen(directory: &Path, remembered: Option<(u64, [u8; 32])>) -> Result<(), OpenError> {
+    let options = Options { remembered, ..options() };
+    open(directory, options).map(drop)
+}
+
+#[test]
+fn an_older_copy_of_the_whole_directory_is_not_opened() {
+    let place = tempfile::tempdir().unwrap();
+    let live = place.path().join("live");
+    let mut copies = Vec::new();
+    for (round, entries) in [300u64, 1, 900, 30].into_iter().enumerate() {
+        let mut log = open(&live, options()).unwrap();
+        log.append_batch(&(0..entries).map(admission).collect::<Vec<_>>()).unwrap();
+        log.close().unwrap();
+        let kept = place.path().join(format!("copy-{round}"));
+        copy(&live, &kept);
+        copies.push((remembered(&live), kept));
+    }
+    for (newest, (signed, _)) in copies.iter().enumerate() {
+        for (held, (_, kept)) in copies.iter().enumerate() {
+            let tried = place.path().join("tried");
+            copy(kept, &tried);
+            let opened = reopen(&tried, *signed);
+            if held >= newest {
+                opened.unwrap();
+            } else {
+                assert!(matches!(opened, Err(OpenError::SetBack { .. })), "{held} for {newest}: {opened:?}");
+            }
+            fs::remove_dir_all(&tried).unwrap();
+        }
+    }
+    // nothing left at all, and another history by the same key
+    let empty = place.path().join("empty");
+    let signed = copies.first().unwrap().0;
+    assert!(matches!(reopen(&empty, signed), Err(OpenError::SetBack { remembered: 302, size: 0 })));
+    for entries in [301, 2_000] {
+        let other = place.path().join(format!("other-{entries}"));
+        let mut log = open(&other, options()).unwrap();
+        log.append_batch(&(0..entries).map(denial).collect::<Vec<_>>()).unwrap();
+        log.close().unwrap();
+        assert!(matches!(reopen(&other, signed), Err(OpenError::Forked(302))), "{entries}");
+    }
+}
+
+#[test]
+fn an_older_copy_of_each_file_is_found_or_does_no_harm() {
+    let place = tempfile::tempdir().unwrap();
+    let live = place.path().join("live");
+    let mut log = open(&live, options()).unwrap();
+    log.append_batch(&(0..200).map(admission).collect::<Vec<_>>()).unwrap();
+    log.close().unwrap();
+    let early = place.path().join("early");
+    copy(&live, &early);
+    let mut log = open(&live, options()).unwrap();
+    log.append_batch(&(0..400).map(admission).collect::<Vec<_>>()).unwrap();
+    log.close().unwrap();
+    let (signed, whole) = (remembered(&live), everything(&live));
+    let mut found = 0;
+    for old in files(&early) {
+        let name = old.strip_prefix(&early).unwrap();
+        let tried = place.path().join("tried");
+        copy(&live, &tried);
+        // also as if the file had never been renewed: what replaced it is gone
+        for newer in [false, true] {
+            if newer && let Some(directory) = name.to_str().unwrap().split_once(".p/") {
+                let _ = fs::remove_file(tried.join(directory.0));
+            }
+            fs::create_dir_all(tried.join(name).parent().unwrap()).unwrap();
+            fs::copy(&old, tried.join(name)).unwrap();
+            let verified = verify(&tried, &key(), &VerifyOptions::default());
+            let opened = reopen(&tried, signed);
+            if verified.is_err() || opened.is_err() {
+                found += 1;
+            } else {
+                assert_eq!(everything(&tried).get(..whole.len()), Some(whole.as_slice()), "{name:?}");
+            }
+        }
+        fs::remove_dir_all(&tried).unwrap();
+    }
+    assert!(found > 0);
+    // the checkpoint alone: the entries are all there, so it is signed again over the same history
+    fs::copy(early.join("checkpoint"), live.join("checkpoint")).unwrap();
+    reopen(&live, signed).unwrap();
+    let after = verify(&live, &key(), &VerifyOptions::default()).unwrap();
+    assert!(after.checkpoint.size > signed.unwrap().0);
+}
+
+#[test]
+fn segments_that_are_cut_edited_reordered_or_set_back_are_found() {
+    let place = tempfile::tempdir().unwrap();
+    let live = place.path().join("live");
+    let options = || Options { segment_bytes: 2_048, ..sealed_on_request() };
+    let mut log = open(&live, options()).unwrap();
+    for i in 0..8 {
+        log.append_batch(&(0..4).map(|n| admission(i * 4 + n)).collect::<Vec<_>>()).unwrap();
+    }
+    log.close().unwrap();
+    let signed = remembered(&live);
+    let segments = files(&live.join("wal"));
+    assert!(segments.len() >= 3, "{segments:?}");
+    let attempt = |what: &str, change: &dyn Fn(&Path, &Path)| {
+        for (at, segment) in segments.iter().enumerate() {
+            let tried = place.path().join("tried");
+            copy(&live, &tried);
+            let path = |at: usize| tried.join("wal").join(segments[at].file_name().unwrap());
+            change(&path(at), &path((at + 1) % segments.len()));
+            let opened = reopen(&tried, signed);
+            assert!(opened.is_err(), "{what} {segment:?}");
+            fs::remove_dir_all(&tried).unwrap();
+        }
+    };
+    attempt("removed", &|path, _| fs::remove_file(path).unwrap());
+    attempt("emptied", &|path, _| fs::write(path, b"").unwrap());
+    attempt("cut", &|path, _| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+    });
+    attempt("edited", &|path, _| {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.len() / 2;
+        *bytes.get_mut(at).unwrap() ^= 1;
+        fs::write(path, bytes).unwrap();
+    });
+    attempt("swapped", &|path, other| {
+        let (one, two) = (fs::read(path).unwrap(), fs::read(other).unwrap());
+        fs::write(path, two).unwrap();
+        fs::write(other, one).unwrap();
+    });
+}

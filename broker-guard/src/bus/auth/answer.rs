@@ -7,8 +7,11 @@ use std::{
 
 use async_nats::Message;
 use futures_util::StreamExt as _;
-use sealbus_envelope::reason::{Reason, Refused};
-use tokio::sync::Semaphore;
+use sealbus_envelope::{
+    reason::{Reason, Refused},
+    time::Millis,
+};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     decision::{ConnectionDecision, Outcome},
@@ -17,7 +20,7 @@ use super::{
     registry::ConnectionId,
     service::{DEADLINE, ProbeSeen},
     shared::{Shared, connection, lock},
-    verify::{self, Admission, Decision},
+    verify::{self, Admission, Decision, Proven},
     zone::Place,
 };
 use crate::policy::permissions::Permissions;
@@ -84,6 +87,23 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
         (Decision::Refuse { proven: None, reason }, false)
     };
     let id = ConnectionId::new(&request.server.id, request.client.id);
+    let decision = match decision {
+        // It is in the log before it is in. Who is in already, and asked about again, stays.
+        Decision::Admit(admission) if !again => {
+            let told = Told { now, id: &id, request: &request, again, start };
+            let (logged, answer) = oneshot::channel();
+            let told = told.about(Outcome::Admitted, None, Some(&admission.proven));
+            shared.authority.decided(told, Some(logged));
+            if answer.await == Ok(true) {
+                Decision::Admit(admission)
+            } else {
+                shared.departed(&id);
+                let reason = Refused::new(Reason::AuditUnavailable, "audit log");
+                Decision::Lobby { proven: Box::new(admission.proven), reason }
+            }
+        }
+        decision => decision,
+    };
     let (outcome, reason, proven, bytes) = match decision {
         Decision::Admit(admission) => {
             let Admission { proven, permissions, until, .. } = *admission;
@@ -132,31 +152,53 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
         Outcome::Refused | Outcome::Kicked => &shared.counters.refused,
     };
     counter.fetch_add(1, Ordering::Relaxed);
-    let agent = proven.as_ref().map(|proven| proven.credential.token().clone());
+    let told = Told { now, id: &id, request: &request, again, start }.about(outcome, reason, proven.as_ref());
     tracing::info!(
         outcome = outcome.code(),
         reason = reason.map(|refused| refused.reason.code()),
         what = reason.map(|refused| refused.what),
-        agent = agent.as_ref().map(tracing::field::display),
+        agent = told.agent.as_ref().map(tracing::field::display),
         connection = %id,
         server = %request.server.name,
         host = %request.client.host,
         again,
         "connection"
     );
-    shared.authority.decided(ConnectionDecision {
-        time: now,
-        outcome,
-        reason,
-        agent,
-        identity: proven.as_ref().map(|proven| proven.credential.claims().identity.clone()),
-        session: proven.as_ref().map(|proven| proven.certificate.id()),
-        connection: Some(id),
-        server: request.server.name,
-        host: request.client.host,
-        again,
-        took: start.elapsed(),
-    });
+    if outcome != Outcome::Admitted || again {
+        shared.authority.decided(told, None);
+    }
+}
+
+/// What is told of a decision, whatever it is.
+struct Told<'a> {
+    now: Millis,
+    id: &'a ConnectionId,
+    request: &'a AuthRequest,
+    again: bool,
+    start: Instant,
+}
+
+impl Told<'_> {
+    fn about(
+        &self,
+        outcome: Outcome,
+        reason: Option<Refused>,
+        proven: Option<&Proven>,
+    ) -> ConnectionDecision {
+        ConnectionDecision {
+            time: self.now,
+            outcome,
+            reason,
+            agent: proven.map(|proven| proven.credential.token().clone()),
+            identity: proven.map(|proven| proven.credential.claims().identity.clone()),
+            session: proven.map(|proven| proven.certificate.id()),
+            connection: Some(self.id.clone()),
+            server: self.request.server.name.clone(),
+            host: self.request.client.host.clone(),
+            again: self.again,
+            took: self.start.elapsed(),
+        }
+    }
 }
 
 /// A question that is not a server's gets no answer: whoever asked learns nothing.

@@ -54,8 +54,9 @@ pub trait Authority: Send + Sync + 'static {
     fn is_barred(&self, identity: &PublicKey) -> bool;
     /// The guard's clock.
     fn now(&self) -> Millis;
-    /// A decision was made: for audit, events and metrics.
-    fn decided(&self, decision: ConnectionDecision);
+    /// A decision was made: for audit, events and metrics. Whoever is to be let in waits until `logged` says
+    /// that the log has it; dropped unanswered, it has not.
+    fn decided(&self, decision: ConnectionDecision, logged: Option<oneshot::Sender<bool>>);
     /// A connection ended, whoever ended it. Not told of the lobby's.
     fn departed(&self, connection: &Connection);
 }

@@ -100,7 +100,7 @@ impl Shared {
             host: String::new(),
             again: false,
             took: Duration::ZERO,
-        });
+        }, None);
         Ok(())
     }
 
