@@ -8,6 +8,7 @@
 //! checkpoint               the latest signed size and root
 //! tile/<level>/…           hashes, 256 to a file      tile/entries/…   entries, 256 to a file
 //! wal/<first leaf>.wal     write-ahead segments       reserve          room for orders on a full disk
+//! pruned                   where entries begin
 //! ```
 //!
 //! | a reader wants to | and opens |
@@ -18,6 +19,7 @@
 //! | find something | [`search`] |
 //! | know whether parents are true | [`parents`] (pure) |
 //! | convince someone else | [`prove`] |
+//! | hand a part of it out, or remove one | [`export`], [`prune`] |
 //! | know the forms | [`tree`], [`note`], [`bundle`], [`path`] (pure) |
 //!
 //! # What it promises
@@ -36,6 +38,7 @@
 
 pub mod bundle;
 pub mod entry;
+pub mod export;
 mod files;
 mod frame;
 pub mod hex;
@@ -44,6 +47,7 @@ pub mod order;
 pub mod parents;
 pub mod path;
 pub mod prove;
+pub mod prune;
 mod read;
 mod recover;
 mod seal;

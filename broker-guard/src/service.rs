@@ -43,6 +43,7 @@ use crate::{
 mod memory;
 mod orders;
 mod policies;
+mod pruning;
 mod response;
 mod running;
 mod waiting;

@@ -260,10 +260,7 @@ impl Store {
         &self.path
     }
 
-    fn write<T>(
-        &self,
-        act: impl Fn(&redb::WriteTransaction) -> Result<T, Failed>,
-    ) -> Result<T, StoreError> {
+    fn write<T>(&self, act: impl Fn(&redb::WriteTransaction) -> Result<T, Failed>) -> Result<T, StoreError> {
         self.with(|db| {
             let tx = db.begin_write().map_err(|e| Failed(e.into()))?;
             let result = act(&tx)?;
@@ -272,10 +269,7 @@ impl Store {
         })
     }
 
-    fn read<T>(
-        &self,
-        act: impl Fn(&redb::ReadTransaction) -> Result<T, Failed>,
-    ) -> Result<T, StoreError> {
+    fn read<T>(&self, act: impl Fn(&redb::ReadTransaction) -> Result<T, Failed>) -> Result<T, StoreError> {
         self.with(|db| act(&db.begin_read().map_err(|e| Failed(e.into()))?))
     }
 

@@ -125,6 +125,8 @@ pub enum Body<'a> {
     Quarantine(Quarantine<'a>),
     /// A checkpoint of another log or store was seen, and is bound into this one.
     Checkpoint(Seen<'a>),
+    /// Entries were removed because their time was over.
+    Pruned(Pruned),
 }
 
 /// See [`Body::Start`].
@@ -334,6 +336,17 @@ pub struct Quarantine<'a> {
     pub detail: Option<Text<'a>>,
 }
 
+/// See [`Body::Pruned`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Entries below this leaf are gone; their hashes are still there.
+    pub before: u64,
+    /// The time of the newest of them, unix milliseconds.
+    pub newest: Millis,
+    /// The root of the checkpoint of the export that holds them; none if they were removed without one.
+    pub exported: Option<Hex<32>>,
+}
+
 /// See [`Body::Checkpoint`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seen<'a> {
@@ -362,6 +375,7 @@ impl Body<'_> {
             Self::PolicyChange(_) => "policy_change",
             Self::Quarantine(_) => "quarantine",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Pruned(_) => "pruned",
         }
     }
 
@@ -378,6 +392,7 @@ impl Body<'_> {
                 | Self::Order(Order { accepted: true, .. })
                 | Self::PolicyChange(_)
                 | Self::Quarantine(_)
+                | Self::Pruned(_)
         )
     }
 }

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use sealbus_envelope::time::Millis;
 use sha2::{Digest as _, Sha256};
 
 use super::note::NOTE_MAX;
@@ -13,6 +14,15 @@ use super::tree::{Hash, TILE_WIDTH};
 
 /// Files whose durability is cheaper to ask for one by one than through the whole file system.
 const FSYNC_EACH: usize = 16;
+
+/// What the file `pruned` says. Believed only where an entry of the log says it too.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mark {
+    /// The first entry that is there.
+    pub(crate) before: u64,
+    /// The time of the newest that is not.
+    pub(crate) newest: Millis,
+}
 
 /// The places in a log's directory.
 #[derive(Debug, Clone)]
@@ -35,6 +45,15 @@ impl Layout {
     }
     pub(crate) fn reserve(&self) -> PathBuf {
         self.root.join("reserve")
+    }
+    pub(crate) fn pruned(&self) -> PathBuf {
+        self.root.join("pruned")
+    }
+    pub(crate) fn prune_request(&self) -> PathBuf {
+        self.root.join("prune.request")
+    }
+    pub(crate) fn prune_taken(&self) -> PathBuf {
+        self.temporary().join("prune.taken")
     }
     pub(crate) fn wal(&self) -> PathBuf {
         self.root.join("wal")
@@ -71,6 +90,17 @@ impl Layout {
         Ok(Some(text))
     }
 
+    /// Where entries begin; all zero if none was removed.
+    pub(crate) fn read_pruned(&self) -> io::Result<Mark> {
+        let Some(bytes) = read_if_there(&self.pruned(), 64)? else { return Ok(Mark::default()) };
+        let text = String::from_utf8_lossy(&bytes);
+        let mut numbers = text.split_whitespace().map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(before)), Some(Ok(newest))) => Ok(Mark { before, newest: Millis(newest) }),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the file `pruned` cannot be read")),
+        }
+    }
+
     /// Writes a file under a temporary name and renames it, so that a reader sees it whole or not at all.
     pub(crate) fn replace(&self, target: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
         let name = target.file_name().unwrap_or_default();
@@ -89,13 +119,13 @@ impl Layout {
 }
 
 #[cfg(unix)]
-fn private_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(not(unix))]
-fn private_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
@@ -120,6 +150,18 @@ pub(crate) fn sync_files(root: &Path, files: &[PathBuf]) -> io::Result<()> {
         directories.extend(parents.map(Path::to_owned));
     }
     directories.iter().try_for_each(|directory| sync_directory(directory))
+}
+
+/// Makes everything in a directory that was just written durable.
+pub(crate) fn sync_all_below(root: &Path) -> io::Result<()> {
+    let (mut files, mut directories) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for found in fs::read_dir(&directory)? {
+            let path = found?.path();
+            if path.is_dir() { directories.push(path) } else { files.push(path) }
+        }
+    }
+    sync_files(root, &files)
 }
 
 #[cfg(target_os = "linux")]

@@ -48,9 +48,17 @@ pub struct Order {
     stopped: bool,
     /// The gap that the next entry must state: epoch and first position.
     due: Option<Position>,
+    /// Entries before the first are not here.
+    resumed: bool,
 }
 
 impl Order {
+    /// For entries from the middle of a log: the first is taken as it is.
+    #[must_use]
+    pub fn resumed() -> Self {
+        Self { resumed: true, ..Self::default() }
+    }
+
     /// The next entry, in the order of the log.
     ///
     /// # Errors
@@ -58,6 +66,14 @@ impl Order {
     pub fn check(&mut self, entry: &Entry<'_>) -> Result<(), OrderError> {
         let found = entry.position;
         let due = self.due.take();
+        if std::mem::take(&mut self.resumed) {
+            if let Body::Start(Start { previous: Some(before), clean: false, .. }) = &entry.body {
+                self.due = Some(Position { epoch: before.epoch, n: before.n.saturating_add(1) });
+            }
+            self.last = Some(found);
+            self.stopped = entry.body == Body::Stop;
+            return Ok(());
+        }
         match (&entry.body, self.last) {
             (Body::Start(start), last) => self.start(start, last, found)?,
             (_, None) => return Err(OrderError::NoStart(found)),

@@ -56,7 +56,8 @@ impl RawEntries {
     pub(crate) fn open(directory: &Path, from: u64) -> Result<Self, ReadError> {
         let layout = Layout::new(directory);
         let size = claimed(&layout)?;
-        Ok(Self { layout, size, next: from, chunk: Vec::new(), at: 0, reader: None, ended: false })
+        let next = from.max(layout.read_pruned()?.before);
+        Ok(Self { layout, size, next, chunk: Vec::new(), at: 0, reader: None, ended: false })
     }
 
     /// The next leaf number and its bytes, copied; whether a checkpoint covers it is for the caller to know.
@@ -85,6 +86,7 @@ impl RawEntries {
             }
             // the writer sealed and removed what we were about to read: its new checkpoint says where it went
             self.size = claimed(&self.layout)?;
+            self.next = self.next.max(self.layout.read_pruned()?.before);
         }
         Err(ReadError::Missing(self.next))
     }
@@ -157,7 +159,8 @@ fn open_if_there(layout: &Layout, first: u64) -> Result<Option<SegmentReader>, R
 
 /// The leaves that are in bundles, as the checkpoint says.
 pub(crate) fn sealed_range(directory: &Path) -> Result<(u64, u64), ReadError> {
-    Ok((0, claimed(&Layout::new(directory))?))
+    let layout = Layout::new(directory);
+    Ok((layout.read_pruned()?.before, claimed(&layout)?))
 }
 
 fn claimed(layout: &Layout) -> Result<u64, ReadError> {

@@ -5,6 +5,7 @@ mod concurrent;
 mod crash;
 mod kill;
 mod proofs;
+mod retention;
 mod space;
 mod tamper;
 

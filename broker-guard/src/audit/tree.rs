@@ -126,11 +126,29 @@ impl TreeEdge {
         self.size
     }
 
+    /// Adds 256 leaves at once by the root over them; `false`, and nothing happens, unless the edge ends on a
+    /// full tile.
+    pub fn push_tile(&mut self, root: Hash, full: &mut impl FnMut(TileId, &[Hash])) -> bool {
+        if !self.size.is_multiple_of(TILE_LEAVES) {
+            return false;
+        }
+        if self.levels.is_empty() {
+            self.levels.push(Vec::with_capacity(TILE_WIDTH));
+        }
+        self.size = self.size.saturating_add(TILE_LEAVES);
+        self.carry(1, root, full);
+        true
+    }
+
     /// Adds a leaf; `full` is told of every tile this completes, lowest level first.
     pub fn push(&mut self, leaf: Hash, full: &mut impl FnMut(TileId, &[Hash])) {
         self.size = self.size.saturating_add(1);
-        let mut hash = leaf;
-        for level in 0u8.. {
+        self.carry(0, leaf, full);
+    }
+
+    /// Adds a hash at a level, and to those above as tiles become full.
+    fn carry(&mut self, lowest: u8, mut hash: Hash, full: &mut impl FnMut(TileId, &[Hash])) {
+        for level in lowest.. {
             if self.levels.len() <= usize::from(level) {
                 self.levels.push(Vec::with_capacity(TILE_WIDTH));
             }

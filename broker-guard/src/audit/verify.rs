@@ -21,19 +21,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use sealbus_envelope::time::Millis;
 
 use super::bundle;
-use super::entry::{Body, Entry, EntryError, Gap};
-use super::files::{Layout, read_tile};
+use super::entry::{Body, Entry, EntryError, Gap, Pruned};
+use super::files::{Layout, read_tile, split_hashes};
 use super::note::{Checkpoint, NoteError, NoteKey};
 use super::order::{Order, OrderError};
 use super::path::TilePath;
+use super::prove::Tiles;
 use super::read::{RawEntries, ReadError};
 use super::recover::{BUNDLE_MAX, HASHES_MAX};
-use super::tree::{Hash, TILE_LEAVES, TILE_WIDTH, TileId, TreeEdge, leaf_hash};
+use super::tree::{Hash, NodeSource as _, TILE_LEAVES, TILE_WIDTH, TileId, TreeEdge, leaf_hash};
 
 /// What else to check.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +60,10 @@ impl VerifyOptions {
 pub struct Report {
     /// The checkpoint all of this was checked against.
     pub checkpoint: Checkpoint,
+    /// The entries that are here, of those under the checkpoint. Of the others only hashes are.
+    pub held: Range<u64>,
+    /// What was removed because its time was over, as the log itself states.
+    pub pruned: Vec<Pruned>,
     /// The start epochs, in order.
     pub epochs: Vec<u64>,
     /// Positions that may be missing, as the log itself states.
@@ -100,6 +106,9 @@ pub enum VerifyError {
     /// A file with entries or hashes is missing.
     #[error("`{0}` is missing")]
     Missing(String),
+    /// Entries were removed, and no entry says so.
+    #[error("entries before {0} are gone, and the log does not say that they were removed")]
+    Unexplained(u64),
     /// A file has too few entries or hashes, or is no such file.
     #[error("`{0}` is cut or is not a tile")]
     Cut(String),
@@ -143,30 +152,30 @@ pub fn verify(directory: &Path, key: &NoteKey, options: &VerifyOptions) -> Resul
     let layout = Layout::new(directory);
     let remembered = options.remembered.as_deref().map(|note| Checkpoint::open(note, key));
     let remembered = remembered.transpose().map_err(VerifyError::Remembered)?;
-    let note = layout.read_checkpoint()?.ok_or(VerifyError::NoCheckpoint)?;
-    let checkpoint = Checkpoint::open(&note, key).map_err(VerifyError::Checkpoint)?;
-    if let Some(remembered) = remembered.as_ref().filter(|remembered| remembered.size > checkpoint.size) {
-        return Err(VerifyError::Rollback { remembered: remembered.size, size: checkpoint.size });
-    }
-    let report = Report {
-        checkpoint,
-        epochs: Vec::new(),
-        gaps: Vec::new(),
-        kinds: BTreeMap::new(),
-        times: None,
-        unsealed: 0,
-    };
-    let mut run = Run { layout, remembered, edge: TreeEdge::new(), order: Order::default(), report };
-    run.check_remembered()?;
+    let begin = layout.read_pruned()?.before;
+    let mut run = Run::open(layout, key, begin..u64::MAX)?;
     let size = run.report.checkpoint.size;
-    while run.edge.size() < size {
-        run.bundle(size)?;
+    if let Some(remembered) = remembered.as_ref().filter(|remembered| remembered.size > size) {
+        return Err(VerifyError::Rollback { remembered: remembered.size, size });
     }
-    run.partial_tiles()?;
-    if run.edge.root() != run.report.checkpoint.root {
-        return Err(VerifyError::Root(size));
-    }
+    run.remembered = remembered;
+    run.sealed()?;
     run.unsealed(directory)?;
+    if begin > 0 && run.report.pruned.iter().all(|pruned| pruned.before < begin) {
+        return Err(VerifyError::Unexplained(begin));
+    }
+    Ok(run.report)
+}
+
+/// Verifies a directory that holds the entries of `leaves` only, and the hash tiles that prove them.
+pub(crate) fn verify_part(
+    directory: &Path,
+    key: &NoteKey,
+    leaves: Range<u64>,
+) -> Result<Report, VerifyError> {
+    let mut run = Run::open(Layout::new(directory), key, leaves)?;
+    run.part = true;
+    run.sealed()?;
     Ok(run.report)
 }
 
@@ -175,10 +184,76 @@ struct Run {
     remembered: Option<Checkpoint>,
     edge: TreeEdge,
     order: Order,
+    tiles: Tiles,
+    /// The entries that must be here.
+    held: Range<u64>,
+    /// Whether also the tiles of level 0 are only here for these.
+    part: bool,
     report: Report,
 }
 
 impl Run {
+    fn open(layout: Layout, key: &NoteKey, held: Range<u64>) -> Result<Self, VerifyError> {
+        let note = layout.read_checkpoint()?.ok_or(VerifyError::NoCheckpoint)?;
+        let checkpoint = Checkpoint::open(&note, key).map_err(VerifyError::Checkpoint)?;
+        let order = if held.start == 0 { Order::default() } else { Order::resumed() };
+        let tiles = Tiles::at(&layout, checkpoint.size);
+        let report = Report {
+            held: held.start.min(checkpoint.size)..held.end.min(checkpoint.size),
+            checkpoint,
+            pruned: Vec::new(),
+            epochs: Vec::new(),
+            gaps: Vec::new(),
+            kinds: BTreeMap::new(),
+            times: None,
+            unsealed: 0,
+        };
+        let edge = TreeEdge::new();
+        Ok(Self { layout, remembered: None, edge, order, tiles, held, part: false, report })
+    }
+
+    /// All that is under the checkpoint.
+    fn sealed(&mut self) -> Result<(), VerifyError> {
+        self.check_remembered()?;
+        let size = self.report.checkpoint.size;
+        while self.edge.size() < size {
+            if self.held.contains(&self.edge.size()) {
+                self.bundle(size)?;
+            } else {
+                self.hashes_only(size)?;
+            }
+        }
+        self.partial_tiles()?;
+        if self.edge.root() == self.report.checkpoint.root { Ok(()) } else { Err(VerifyError::Root(size)) }
+    }
+
+    /// The next 256 leaves, of which the entries are not here.
+    fn hashes_only(&mut self, size: u64) -> Result<(), VerifyError> {
+        let index = self.edge.size() / TILE_LEAVES;
+        let path = TilePath::hashes(0, index);
+        let width =
+            usize::try_from(size.saturating_sub(self.edge.size())).unwrap_or(TILE_WIDTH).min(TILE_WIDTH);
+        let mut full = Vec::new();
+        let mut note = |id, hashes: &[Hash]| full.push((id, hashes.to_vec()));
+        let tile = read_tile(&self.layout, path, width, HASHES_MAX)?;
+        match tile {
+            Some(bytes) => {
+                let hashes = split_hashes(&bytes).filter(|hashes| hashes.len() >= width);
+                for hash in hashes.ok_or_else(|| VerifyError::Cut(path.to_string()))?.iter().take(width) {
+                    self.edge.push(*hash, &mut note);
+                    self.check_remembered()?;
+                }
+            }
+            None if self.part && width == TILE_WIDTH => {
+                let above = TilePath::hashes(1, index / TILE_LEAVES);
+                let root = self.tiles.node(8, index).map_err(|_| VerifyError::Missing(above.to_string()))?;
+                self.edge.push_tile(root, &mut note);
+            }
+            None => return Err(VerifyError::Missing(path.to_string())),
+        }
+        full.iter().try_for_each(|(id, hashes)| self.compare(*id, hashes))
+    }
+
     /// The next bundle of the `size` entries under the checkpoint.
     fn bundle(&mut self, size: u64) -> Result<(), VerifyError> {
         let first = self.edge.size();
@@ -224,6 +299,7 @@ impl Run {
         match &entry.body {
             Body::Start(_) => self.report.epochs.push(entry.position.epoch),
             Body::Gap(gap) => self.report.gaps.push(gap.clone()),
+            Body::Pruned(pruned) => self.report.pruned.push(*pruned),
             _ => {}
         }
     }
@@ -262,6 +338,10 @@ impl Run {
             let entry = Entry::decode(bytes).map_err(|error| VerifyError::Entry { leaf, error })?;
             self.order.check(&entry).map_err(|error| VerifyError::Order { leaf, error })?;
             self.report.unsealed = self.report.unsealed.saturating_add(1);
+            // on a full disk nothing is sealed, and pruning makes room
+            if let Body::Pruned(pruned) = &entry.body {
+                self.report.pruned.push(*pruned);
+            }
         }
         Ok(())
     }

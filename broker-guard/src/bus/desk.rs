@@ -535,8 +535,12 @@ impl Desk {
         let digest = Hash::from(*policy.digest());
         for (what, to) in [("bundle", policy.version()), ("status", status.version)] {
             let digest = digest.into();
-            self.effects
-                .record(Body::PolicyChange(entry::PolicyChange { what: what.into(), from: None, to, digest }));
+            self.effects.record(Body::PolicyChange(entry::PolicyChange {
+                what: what.into(),
+                from: None,
+                to,
+                digest,
+            }));
         }
         self.carry_out(now);
     }

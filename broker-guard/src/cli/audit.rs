@@ -5,13 +5,16 @@ mod check_proof;
 mod consistency;
 pub(crate) mod delivery;
 mod entry_text;
+mod export;
 mod key;
 mod parents;
 mod prove;
+mod prune;
 mod search;
 mod verify;
 
 use clap::Subcommand;
+use sealbus_envelope::time::Millis;
 
 pub(crate) use entry_text::line;
 
@@ -19,9 +22,11 @@ use super::{
     busdir::BusDir,
     failure::{Exit, Failure},
     output::Output,
+    when,
 };
 use crate::{
     audit::{note::NoteKey, prove::ProofError},
+    clock::now,
     keyfile::read_credential,
     service::log_name,
 };
@@ -36,6 +41,8 @@ pub(crate) enum Command {
     Consistency(consistency::Args),
     CheckProof(check_proof::Args),
     Key(key::Args),
+    Export(export::Args),
+    Prune(prune::Args),
     AcceptLoss(accept_loss::Args),
 }
 
@@ -48,6 +55,8 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
         Command::Consistency(args) => consistency::run(args, output),
         Command::CheckProof(args) => check_proof::run(args, output),
         Command::Key(args) => key::run(args, output),
+        Command::Export(args) => export::run(args, output),
+        Command::Prune(args) => prune::run(args, output),
         Command::AcceptLoss(args) => accept_loss::run(args, output),
     }
 }
@@ -60,6 +69,11 @@ pub(crate) fn note_key(dir: &BusDir) -> Result<NoteKey, Failure> {
         let remedy = "see whether the guard's credential is the right one";
         Failure::told(Exit::Config, "audit_key", error.to_string(), remedy)
     })
+}
+
+/// A time as an argument.
+fn parse_time(text: &str) -> Result<Millis, String> {
+    when::parse(text, now())
 }
 
 /// The log cannot be read.

@@ -201,6 +201,7 @@ impl Guard {
         self.heartbeat(now).await;
         self.count_dropped(now).await;
         self.count_strangers(now);
+        self.prune(now).await;
         self.report.store(Arc::new(self.status()));
     }
 

@@ -186,3 +186,28 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn whole_tiles_pushed_by_their_root_make_the_same_tree(tiles in 0usize..40, single in 0usize..300, jump in any::<u64>()) {
+        let all = leaves(tiles * TILE_WIDTH + single);
+        let (mut by_leaf, mut mixed) = (TreeEdge::new(), TreeEdge::new());
+        let mut upper = (Vec::new(), Vec::new());
+        for leaf in &all {
+            by_leaf.push(*leaf, &mut |id, hashes| if id.level > 0 { upper.0.push((id, hashes.to_vec())) });
+        }
+        for (index, tile) in all.chunks(TILE_WIDTH).enumerate() {
+            let mut note = |id: TileId, hashes: &[Hash]| if id.level > 0 { upper.1.push((id, hashes.to_vec())) };
+            if tile.len() == TILE_WIDTH && jump >> (index % 64) & 1 == 1 {
+                prop_assert!(mixed.push_tile(mth(tile), &mut note));
+            } else {
+                tile.iter().for_each(|leaf| mixed.push(*leaf, &mut note));
+            }
+        }
+        prop_assert_eq!(mixed.size(), by_leaf.size());
+        prop_assert_eq!(mixed.root(), mth(&all));
+        prop_assert_eq!(upper.0, upper.1);
+        prop_assert_eq!(mixed.push_tile([0; 32], &mut |_, _| {}), all.len() % TILE_WIDTH == 0);
+    }
+}

@@ -88,19 +88,22 @@ impl Shared {
     pub(super) async fn kick(&self, connection: &Connection, reason: Refused) -> Result<(), AdminError> {
         self.admin.kick(&connection.id).await?;
         self.departed(&connection.id);
-        self.authority.decided(ConnectionDecision {
-            time: self.authority.now(),
-            outcome: Outcome::Kicked,
-            reason: Some(reason),
-            agent: Some(connection.agent.clone()),
-            identity: Some(connection.identity.clone()),
-            session: Some(connection.session),
-            connection: Some(connection.id.clone()),
-            server: connection.id.server.to_string(),
-            host: String::new(),
-            again: false,
-            took: Duration::ZERO,
-        }, None);
+        self.authority.decided(
+            ConnectionDecision {
+                time: self.authority.now(),
+                outcome: Outcome::Kicked,
+                reason: Some(reason),
+                agent: Some(connection.agent.clone()),
+                identity: Some(connection.identity.clone()),
+                session: Some(connection.session),
+                connection: Some(connection.id.clone()),
+                server: connection.id.server.to_string(),
+                host: String::new(),
+                again: false,
+                took: Duration::ZERO,
+            },
+            None,
+        );
         Ok(())
     }
 

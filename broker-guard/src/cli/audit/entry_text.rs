@@ -69,6 +69,11 @@ fn what(body: &Body<'_>, tables: Option<&Tables>) -> String {
         }
         Body::Quarantine(q) => format!("{} {} to {}: {}", q.agent, q.from, q.to, q.reason),
         Body::Checkpoint(c) => format!("{} at {}", c.origin, c.size),
+        Body::Pruned(p) => {
+            let export =
+                p.exported.map_or_else(|| "without an export".to_owned(), |root| format!("export {root}"));
+            format!("entries before {}, to {}: {export}", p.before, super::super::when::rfc3339(p.newest))
+        }
     }
 }
 

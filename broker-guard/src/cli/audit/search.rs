@@ -4,15 +4,13 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use sealbus_envelope::time::Millis;
 
 use super::{
-    super::{busdir::BusArg, failure::Failure, output::Output, when},
-    line, unreadable,
+    super::{busdir::BusArg, failure::Failure, output::Output, when::rfc3339},
+    line, parse_time, unreadable,
 };
-use crate::{
-    audit::{
-        hex::Hex,
-        search::{Filter, search},
-    },
-    clock::now,
+use crate::audit::{
+    hex::Hex,
+    prune::pruned,
+    search::{Filter, search},
 };
 
 const EXAMPLES: &str = "\
@@ -22,7 +20,7 @@ Examples:
   sealbus audit search --envelope 9f86d081884c7d659a2feaa0c55ad015
 
 Kinds: start, stop, gap, admitted, denied, order, connection, session, key_granted,
-policy_change, quarantine, checkpoint. Oldest first; conditions that are given must all hold.";
+policy_change, quarantine, checkpoint, pruned. Oldest first; conditions that are given must all hold.";
 
 /// Find entries of the audit log
 #[derive(Debug, clap::Args)]
@@ -36,7 +34,7 @@ pub(crate) struct Args {
     reason: Option<String>,
     /// A kind of entry
     #[arg(long, value_parser = ["start", "stop", "gap", "admitted", "denied", "order", "connection",
-        "session", "key_granted", "policy_change", "quarantine", "checkpoint"])]
+        "session", "key_granted", "policy_change", "quarantine", "checkpoint", "pruned"])]
     kind: Option<String>,
     /// An envelope's id, 32 hexadecimal digits
     #[arg(long, value_name = "ID")]
@@ -68,10 +66,6 @@ fn parse_prefix(text: &str) -> Result<Prefix, String> {
         .map_err(|_| "give an even number of hexadecimal digits".to_owned())
 }
 
-fn parse_time(text: &str) -> Result<Millis, String> {
-    when::parse(text, now())
-}
-
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let dir = args.bus.open()?;
     let filter = Filter {
@@ -86,6 +80,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     };
     let (bundle, _) = dir.bundle()?;
     let found = search(&dir.config.audit_dir, filter).map_err(|error| unreadable(&dir, error))?;
+    let (before, newest) = pruned(&dir.config.audit_dir).map_err(|error| unreadable(&dir, error))?;
+    if before > 0 && args.since.is_none_or(|since| since <= newest) {
+        let until = rfc3339(newest);
+        output.remark(format_args!("entries before {before}, to {until}, were removed: look in the export"));
+    }
     for found in found.take(args.limit.unwrap_or(usize::MAX)) {
         let found = found.map_err(|error| unreadable(&dir, error))?;
         if output.is_json() {
