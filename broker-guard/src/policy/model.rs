@@ -27,8 +27,8 @@ pub const DEFAULT_MAX_READERS: u32 = 256;
 pub const MAX_READERS: u64 = 4_096;
 /// A request rule's deadline when it sets none, in milliseconds.
 pub const DEFAULT_DEADLINE: u32 = 30_000;
-/// Longest time a policy can set, in milliseconds.
-pub const MAX_DURATION: u64 = 3_600_000;
+/// An hour in milliseconds: the longest of most times that a policy sets.
+pub const HOUR_MS: u64 = 3_600_000;
 
 /// A whole validated policy.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -444,6 +444,9 @@ fn wrong_type(value: &Spanned<DeValue<'_>>, what: &str, wanted: &str) -> Finding
         "a string" => "put it in double quotes",
         "a whole number" => "write the digits alone, without quotes or a unit",
         "`true` or `false`" => "write it without quotes",
+        "a table" if what == "`hold`" || what == "`approval`" => {
+            "write `{ approvals = 1, deadline = \"15m\", approvers = [\"LIST\"] }`"
+        }
         "a table" => "write `{ key = value, … }`; the example policy shows each table",
         _ => "write `[\"NAME\", …]`, in brackets even if it is one",
     };

@@ -99,10 +99,19 @@ pub struct RawHold {
     pub approvals: Option<At<u64>>,
     /// How long they have.
     pub deadline: Option<Name>,
-    /// Who: a list, and after how long it is told.
-    pub approvers: Option<At<Vec<(Name, Option<Name>)>>>,
+    /// Who.
+    pub approvers: Option<At<Vec<RawAsked>>>,
     /// The whole table.
     pub span: Range<usize>,
+}
+
+/// A list of approvers, as a hold names it.
+#[derive(Debug, Clone)]
+pub struct RawAsked {
+    /// The list.
+    pub list: Name,
+    /// After how long it is told.
+    pub after: Option<Name>,
 }
 
 /// Thresholds and weights of the anomaly detector.

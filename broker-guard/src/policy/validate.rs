@@ -19,8 +19,8 @@ use sealbus_envelope::subject::Pattern;
 use super::diagnostic::{Code, Finding, Findings};
 use super::enforced;
 use super::model::{
-    DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE,
-    MAX_APPROVER_LISTS, MAX_BYTES, MAX_DURATION, MAX_RATE, MAX_READERS, MAX_TEAMS, Policy, Rule, Team,
+    DEFAULT_DEADLINE, DEFAULT_FRESHNESS, DEFAULT_MAX_BYTES, DEFAULT_MAX_READERS, DEFAULT_RATE, HOUR_MS,
+    MAX_APPROVER_LISTS, MAX_BYTES, MAX_RATE, MAX_READERS, MAX_TEAMS, Policy, Rule, Team,
 };
 use super::names::{Table, checked_name};
 use super::source::{
@@ -475,6 +475,11 @@ impl Resolver<'_> {
     }
 
     fn duration(&mut self, key: &str, written: &At<String>) -> Option<u32> {
+        self.duration_up_to(key, written, 1)
+    }
+
+    fn duration_up_to(&mut self, key: &str, written: &At<String>, hours: u64) -> Option<u32> {
+        let most = hours * HOUR_MS;
         let digits = written.value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit = written.value.strip_prefix(digits).unwrap_or_default();
         let scale = match unit {
@@ -486,7 +491,7 @@ impl Resolver<'_> {
         };
         let ms = digits.parse::<u64>().ok().zip(scale).and_then(|(n, scale)| n.checked_mul(scale));
         match ms {
-            Some(ms) if (1..=MAX_DURATION).contains(&ms) => u32::try_from(ms).ok(),
+            Some(ms) if (1..=most).contains(&ms) => u32::try_from(ms).ok(),
             _ => {
                 let message = format!("`{}` is not a value of `{key}`", written.value);
                 self.findings.push(
@@ -496,7 +501,9 @@ impl Resolver<'_> {
                         written.span.clone(),
                         "not a time Sealbus takes",
                     )
-                    .help("write a whole number and `ms`, `s`, `m` or `h`, up to `1h`: such as `30s`"),
+                    .help(format!(
+                        "write a whole number and `ms`, `s`, `m` or `h`, up to `{hours}h`: such as `30s`"
+                    )),
                 );
                 None
             }

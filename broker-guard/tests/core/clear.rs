@@ -4,7 +4,7 @@ use sealbus_envelope::{
     control::{self, FloorNotice, Rekey, Welcome, kind, verb},
     identity::SigningKey,
     label::Label,
-    order::{Draft, Order, OrderId, OrderKind, SignedOrder},
+    order::{Draft, Order, OrderId, OrderKind, SignedOrder, Target},
     reason::Reason,
 };
 use sealbus_guard::audit::entry::Body;
@@ -18,8 +18,10 @@ fn order(world: &World, agent: &Agent) -> Order {
         bus: world.roots.bus(),
         id: OrderId::generate(&mut rng()),
         kind: OrderKind::ClearTaint,
-        agent: agent.token().clone(),
-        identity: agent.credential.claims().identity.clone(),
+        target: Target::Agent {
+            token: agent.token().clone(),
+            identity: agent.credential.claims().identity.clone(),
+        },
         reason: "emptied".to_owned(),
         issued: world.now,
         valid_until: world.now.plus(60_000),

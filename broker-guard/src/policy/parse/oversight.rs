@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use super::{Fields, string, wrong_type};
 use crate::policy::diagnostic::{Code, Finding, Findings};
-use crate::policy::source::{At, Name, RawAnomaly, RawApprovers, RawHold};
+use crate::policy::source::{At, Name, RawAnomaly, RawApprovers, RawAsked, RawHold};
 
 const APPROVERS: &str =
     "write `\"LIST\"`, or `{ list = \"NAME\", after = \"5m\" }` for one that is told later";
@@ -63,7 +63,7 @@ pub(super) fn hold(fields: &mut Fields<'_>, findings: &mut Findings) -> RawHold 
     }
 }
 
-fn lists(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<At<Vec<(Name, Option<Name>)>>> {
+fn lists(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<At<Vec<RawAsked>>> {
     let value = fields.get("approvers")?;
     let DeValue::Array(items) = value.get_ref() else {
         findings.push(wrong_type(value, "`approvers`", "an array of lists"));
@@ -72,7 +72,9 @@ fn lists(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<At<Vec<(Nam
     let mut lists = Vec::with_capacity(items.len());
     for item in items.iter() {
         match item.get_ref() {
-            DeValue::String(list) => lists.push((At::new(list.to_string(), item.span()), None)),
+            DeValue::String(list) => {
+                lists.push(RawAsked { list: At::new(list.to_string(), item.span()), after: None });
+            }
             DeValue::Table(table) => {
                 let mut fields = Fields::new(table, item.span(), "an item of `approvers`");
                 let (list, after) = (fields.name("list", findings), fields.name("after", findings));
@@ -83,7 +85,7 @@ fn lists(fields: &mut Fields<'_>, findings: &mut Findings) -> Option<At<Vec<(Nam
                     );
                 }
                 fields.finish(findings);
-                lists.extend(list.map(|list| (list, after)));
+                lists.extend(list.map(|list| RawAsked { list, after }));
             }
             _ => findings.push(
                 wrong_type(item, "each item of `approvers`", "a list's name or a table").help(APPROVERS),

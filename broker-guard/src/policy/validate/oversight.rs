@@ -12,7 +12,7 @@ use super::Resolver;
 use crate::anomaly::SIGNALS;
 use crate::policy::diagnostic::{Code, Finding, nearest};
 use crate::policy::names::checked_name;
-use crate::policy::source::{At, RawAnomaly, RawApprovers, RawHold, RawPolicy};
+use crate::policy::source::{At, RawAnomaly, RawApprovers, RawAsked, RawHold, RawPolicy};
 
 /// The highest score that a policy can name.
 const MAX_SCORE: f64 = 10_000.0;
@@ -65,7 +65,7 @@ impl Resolver<'_> {
         let Some(raw) = raw else { return Some(None) };
         let approvals =
             raw.approvals.as_ref().and_then(|n| self.number("approvals", n, u64::from(MAX_APPROVALS)));
-        let deadline = raw.deadline.as_ref().and_then(|written| self.duration("deadline", written));
+        let deadline = raw.deadline.as_ref().and_then(|written| self.duration_up_to("deadline", written, 24));
         let lists = raw.approvers.as_ref()?;
         if lists.value.is_empty() || lists.value.len() > MAX_LISTS {
             let message = format!("`approvers` names {} lists", lists.value.len());
@@ -76,10 +76,10 @@ impl Resolver<'_> {
             return None;
         }
         let mut resolved = Some(Vec::with_capacity(lists.value.len()));
-        for (n, (list, after)) in lists.value.iter().enumerate() {
-            self.once(lists.value.iter().take(n).map(|(list, _)| list), list);
+        for (n, RawAsked { list, after }) in lists.value.iter().enumerate() {
+            self.once(lists.value.iter().take(n).map(|asked| &asked.list), list);
             let after_ms = match after {
-                Some(after) => self.duration("after", after),
+                Some(after) => self.duration_up_to("after", after, 24),
                 None => Some(0),
             };
             let number = self.approver_lists.number(list, self.findings);
@@ -98,8 +98,10 @@ impl Resolver<'_> {
 
     fn check_hold(&mut self, raw: &RawHold, hold: &Hold) {
         let people = hold.different_people();
-        if people < usize::from(hold.approvals) {
-            let message = format!("{} must approve, and there are {people} people who may", hold.approvals);
+        // What is wrong with a list was reported there.
+        let whole = hold.lists.iter().all(|list| !list.people.is_empty());
+        if whole && people < usize::from(hold.approvals) {
+            let message = format!("{} must approve, and only {people} may", hold.approvals);
             self.findings.push(
                 Finding::error(Code::Conflict, message, raw.span.clone(), "nothing would ever be approved")
                     .help("name more people, or ask for fewer approvals"),
@@ -162,7 +164,7 @@ impl Resolver<'_> {
             ("half_life", &raw.half_life, &mut record.half_life_ms),
             ("warm_up", &raw.warm_up, &mut record.warm_up_ms),
         ] {
-            if let Some(ms) = written.as_ref().and_then(|written| self.duration(key, written)) {
+            if let Some(ms) = written.as_ref().and_then(|written| self.duration_up_to(key, written, 7 * 24)) {
                 *field = ms;
             }
         }
