@@ -20,6 +20,7 @@ use sealbus_envelope::{
 };
 
 use crate::{
+    oversight::holds::{Wanted, wanted},
     policy::{
         compile::{CompiledPolicy, CompiledRule},
         decide::Allowed,
@@ -59,6 +60,7 @@ pub struct Permit<'a> {
     partition: Partition,
     exchange: Exchange,
     observed: Option<Refused>,
+    wanted: Vec<Wanted>,
 }
 
 /// What a permit changed among the open requests.
@@ -92,6 +94,12 @@ impl<'a> Permit<'a> {
     #[must_use]
     pub const fn observed(&self) -> Option<Refused> {
         self.observed
+    }
+
+    /// What people must approve before it goes anywhere. If there is none, it goes at once.
+    #[must_use]
+    pub fn wanted(&self) -> &[Wanted] {
+        &self.wanted
     }
 
     /// The sender's partition.
@@ -243,6 +251,11 @@ impl Checker {
         let gap = key.ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
         self.senders.check_rule(rule, session, now, &mut faults)?;
         self.senders.check_grant(grant, session, now, &mut faults)?;
+        let wanted = wanted(view.policy, header.rule, header.flow_grant);
+        if !wanted.is_empty() && rule.is_request() {
+            // Who asks waits for an answer, not for people; nobody would be there to take it.
+            return Err(Refused::new(Reason::WrongPattern, "header.flow_grant"));
+        }
         let (route, exchange) = self.route(rule, roster, session, &header, verified.digest(), now)?;
         Ok(Permit {
             verified,
@@ -251,6 +264,7 @@ impl Checker {
             partition: ingress.partition,
             exchange,
             observed: faults.observed(),
+            wanted,
         })
     }
 

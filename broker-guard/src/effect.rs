@@ -32,6 +32,24 @@ pub enum Effect {
     RaiseFloor(Raise),
     /// Write it in the audit log.
     Record(Body<'static>),
+    /// Take what a person signed about a held envelope, and tell the session that brought it what became of it.
+    Approve {
+        /// Whose session.
+        agent: AgentToken,
+        /// Which.
+        session: SessionId,
+        /// A [`SignedApproval`](sealbus_envelope::approval::SignedApproval), not verified yet.
+        approval: Vec<u8>,
+    },
+    /// Tell a session what is held of what its agent may read.
+    TellHeld {
+        /// Whose session.
+        agent: AgentToken,
+        /// Which.
+        session: SessionId,
+        /// Its question.
+        ask: control::AskHeld,
+    },
     /// End a session's connection, because its permissions are no longer right.
     Disconnect {
         /// Whose.
@@ -93,6 +111,12 @@ impl Effects {
     pub fn record(&mut self, body: Body<'static>) {
         self.cost = self.cost.saturating_add(1);
         self.list.push(Effect::Record(body));
+    }
+
+    /// Asks for something of oversight, which knows what is held; `cost` is what the answer may weigh.
+    pub fn oversee(&mut self, effect: Effect, cost: u64) {
+        self.cost = self.cost.saturating_add(cost);
+        self.list.push(effect);
     }
 
     /// Ends a connection.

@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use sealbus_envelope::order::MAX_ORDER;
+use sealbus_envelope::{approval::MAX_APPROVAL, order::MAX_ORDER};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +107,8 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves `/healthz`, `/readyz`, `/statusz`, `/metrics` and `/floors`, and takes `POST /orders`, until
+/// Serves `/healthz`, `/readyz`, `/statusz`, `/metrics`, `/floors` and `/held`, and takes `POST /orders`
+/// and `POST /approvals`, until
 /// `shutdown`.
 ///
 /// # Errors
@@ -116,6 +117,9 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: CancellationTo
     let asked = Router::new()
         .route("/floors", get(ask::floors))
         .route("/orders", post(ask::order).layer(DefaultBodyLimit::max(MAX_ORDER)))
+        .route("/approvals", post(ask::approve).layer(DefaultBodyLimit::max(MAX_APPROVAL)))
+        .route("/held", get(ask::held))
+        .route("/held/{digest}", get(ask::held_bytes))
         .with_state(pages.asking.clone());
     let local = listener.local_addr()?.ip().is_loopback();
     let router = Router::new()

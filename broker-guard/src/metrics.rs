@@ -57,6 +57,12 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// Requests waiting for a reply.
     pub open_requests: Gauge,
+    /// Envelopes that wait for approval.
+    pub held: Gauge,
+    /// For how many seconds the oldest of them has waited.
+    pub held_oldest: Gauge,
+    holds: Family<OutcomeLabel, Counter>,
+    approvals: Family<OutcomeLabel, Counter>,
     /// Version of the policy in force.
     pub policy_version: Gauge<u64, AtomicU64>,
     /// Version of the status statement in force.
@@ -96,6 +102,10 @@ impl Metrics {
             quarantined: Counter::default(),
             sessions: Gauge::default(),
             open_requests: Gauge::default(),
+            held: Gauge::default(),
+            held_oldest: Gauge::default(),
+            holds: Family::default(),
+            approvals: Family::default(),
             policy_version: Gauge::default(),
             status_version: Gauge::default(),
             audit_writable: Gauge::default(),
@@ -128,6 +138,14 @@ impl Metrics {
         registry.register("quarantined", "Agents quarantined", metrics.quarantined.clone());
         registry.register("sessions", "Live sessions", metrics.sessions.clone());
         registry.register("open_requests", "Requests waiting for a reply", metrics.open_requests.clone());
+        registry.register("held", "Envelopes that wait for approval", metrics.held.clone());
+        registry.register(
+            "held_oldest_seconds",
+            "For how long the oldest envelope that waits for approval has waited",
+            metrics.held_oldest.clone(),
+        );
+        registry.register("holds", "Held envelopes decided, by outcome", metrics.holds.clone());
+        registry.register("approvals", "Approvals received, by outcome", metrics.approvals.clone());
         registry.register("policy_version", "Policy version in force", metrics.policy_version.clone());
         registry.register(
             "status_version",
@@ -174,6 +192,18 @@ impl Metrics {
     pub fn order(&self, refused: Option<Reason>) {
         let outcome = refused.map_or("accepted", Reason::code);
         self.orders.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts a held envelope that was decided: released, or denied for a reason.
+    pub fn hold_ended(&self, refused: Option<Reason>) {
+        let outcome = refused.map_or("released", Reason::code);
+        self.holds.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts an approval: taken, or refused for a reason.
+    pub fn approval(&self, refused: Option<Reason>) {
+        let outcome = refused.map_or("accepted", Reason::code);
+        self.approvals.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Everything in Prometheus' text form.

@@ -40,6 +40,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
+mod approvals;
 mod memory;
 mod orders;
 mod policies;
@@ -232,6 +233,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, Arc::clone(&store), metrics.clone());
     desk.record_in_force(now());
     let memory = Memory { synced: desk.sync_handle(), store: Arc::clone(&store) };
+    desk.restore_holds(store.holds(config.roots.bus())?);
 
     let control = link.client.subscribe(wire.control_all()).await?;
     let ingress = link.client.subscribe(wire.ingress_all()).await?;

@@ -25,7 +25,7 @@ use sealbus_envelope::{
 use crate::{
     audit::entry,
     check::rate::AgentLimits,
-    effect::Effects,
+    effect::{Effect, Effects},
     policy::{bundle::Excerpts, compile::CompiledPolicy},
     roster::{
         OwnedKey, Roster,
@@ -44,6 +44,10 @@ mod relay;
 pub const CONTROL_RATE: Rate = Rate { per_second: 4_000, burst: 200_000 };
 /// What one message may cause at most, in the same units: all of it is in memory at once.
 const AT_ONCE: u64 = 16_384;
+/// What an approval costs who brings it: a signature, and if it counts, a write to the disk.
+const APPROVAL_COST: u64 = 100;
+/// What a look at what is held costs: a list of it, or an envelope of up to 1 MiB.
+const HELD_COST: u64 = 1_000;
 /// A reader that leaves of its own accord makes senders rotate a key at most once in this time: else one that
 /// comes and goes would have every sender seal to every reader once a second.
 const ROTATE_EVERY_MS: u64 = 10_000;
@@ -135,6 +139,12 @@ impl Sessions {
     #[must_use]
     pub const fn in_force(&self) -> &InForce {
         &self.in_force
+    }
+
+    /// The roots of trust.
+    #[must_use]
+    pub const fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// This start of the guard.
@@ -247,6 +257,18 @@ impl Sessions {
             verb::OPEN => self.open(session, &control::decode(payload)?, now, effects),
             verb::GRANT => self.relay(session, &control::decode(payload)?, seen, now, effects),
             verb::WANT => self.want(session, &control::decode(payload)?, effects),
+            verb::APPROVAL => {
+                let control::SubmitApproval { approval } = control::decode(payload)?;
+                let (agent, approval) = (self.session(session)?.agent().clone(), approval.into_vec());
+                effects.oversee(Effect::Approve { agent, session, approval }, APPROVAL_COST);
+                Ok(())
+            }
+            verb::HELD => {
+                let ask: control::AskHeld = control::decode(payload)?;
+                let agent = self.session(session)?.agent().clone();
+                effects.oversee(Effect::TellHeld { agent, session, ask }, HELD_COST);
+                Ok(())
+            }
             verb::BYE => {
                 let control::Bye {} = control::decode(payload)?;
                 self.gone(session, now, effects);

@@ -19,6 +19,7 @@
 
 mod error;
 mod floors;
+mod holds;
 mod log;
 mod orders;
 #[cfg(test)]
@@ -56,6 +57,8 @@ const FLOORS: TableDefinition<'_, (&[u8], &str), &[u8]> = TableDefinition::new("
 const CLEARED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cleared");
 const LOG: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("log");
 const ORDERS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("orders");
+
+const HELD: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("held");
 
 const SCHEMA_KEY: &str = "schema";
 const EPOCH_KEY: &str = "epoch";
@@ -127,6 +130,7 @@ impl Store {
             tx.open_table(CLEARED)?;
             tx.open_table(ORDERS)?;
             tx.open_table(LOG)?;
+            tx.open_table(HELD)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(SCHEMA_KEY)?.map(|schema| schema.value());
             if found.is_none() {

@@ -11,8 +11,13 @@
 //! # }
 //! ```
 
+mod held;
 mod message;
 mod statement;
 
+pub use held::{
+    AskHeld, Handed, HeldHold, HeldList, HeldNotice, HeldReport, ListState, MAX_HELD_LISTED, SubmitApproval,
+    Submitted,
+};
 pub use message::*;
 pub use statement::{GuardEpoch, Heartbeat, LiveKey, MAX_LIVE_KEYS, SessionStatement};

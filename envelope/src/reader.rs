@@ -7,10 +7,12 @@
 
 mod check;
 mod exchange;
+mod held;
 mod history;
 mod replay;
 
 pub use check::{Context, DEFAULT_SKEW_MS, Delivery, Lookup, ReadingKey, read};
 pub use exchange::{accept_grant, check_reader};
+pub use held::read_held;
 pub use history::{EpochFloor, POLICY_GRACE_MS, PolicyHistory};
 pub use replay::ReplayWindow;

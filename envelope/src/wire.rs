@@ -55,8 +55,8 @@ pub(crate) mod header;
 mod payload;
 
 pub use envelope::{
-    Admitted, Decoded, MAX_ENVELOPE, Opened, ProvenAdmission, Sealed, SeenRoots, Verified, WIRE_VERSION,
-    seal, sign,
+    Admitted, Decoded, MAX_ENVELOPE, Opened, ProvenAdmission, Sealed, SeenRoots, Unadmitted, Verified,
+    WIRE_VERSION, seal, sign,
 };
 pub use header::{EnvelopeId, Flags, Header, HeaderFields, MAX_HEADER, MAX_PARENTS, MAX_TTL_MS, Parent};
 pub use payload::{Content, MAX_PAYLOAD, padme};

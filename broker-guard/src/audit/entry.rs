@@ -127,6 +127,12 @@ pub enum Body<'a> {
     Checkpoint(Seen<'a>),
     /// Entries were removed because their time was over.
     Pruned(Pruned),
+    /// An envelope passed every check and waits for people to approve it.
+    Held(Held<'a>),
+    /// A person's approval or denial of a held envelope was received.
+    Approval(Approval<'a>),
+    /// A held envelope was decided. If it was released, the entry of its admission follows.
+    HoldEnded(HoldEnded<'a>),
 }
 
 /// See [`Body::Start`].
@@ -358,6 +364,77 @@ pub struct Seen<'a> {
     pub root: Hex<32>,
 }
 
+/// See [`Body::Held`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held<'a> {
+    /// The envelope's digest: what approvals bind.
+    pub digest: Hex<32>,
+    /// The envelope's id.
+    pub envelope: Hex<16>,
+    /// The sender's token.
+    pub sender: Text<'a>,
+    /// The sender's session.
+    pub session: Hex<32>,
+    /// The rule.
+    pub rule: Text<'a>,
+    /// The logical subject.
+    pub subject: Text<'a>,
+    /// Its label.
+    pub label: Label,
+    /// The flow grant it names.
+    pub flow_grant: Option<Text<'a>>,
+    /// How many approvals it waits for.
+    pub approvals: u8,
+    /// When it is denied if they have not come, unix milliseconds.
+    pub until: Millis,
+    /// The version of the policy under which it passed.
+    pub policy_version: u64,
+}
+
+/// See [`Body::Approval`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Approval<'a> {
+    /// The envelope's digest.
+    pub digest: Hex<32>,
+    /// Who signed, as the policy names them; none if it names nobody with that key.
+    pub person: Option<Text<'a>>,
+    /// The public key that signed.
+    pub key: Text<'a>,
+    /// Yes or no.
+    pub approve: bool,
+    /// When it was signed, by that person's clock, unix milliseconds.
+    pub signed: Millis,
+    /// Whether it counts.
+    pub accepted: bool,
+    /// Why not: the stable reason code.
+    pub reason: Option<Text<'a>>,
+    /// How many approvals are missing after it.
+    pub missing: u8,
+}
+
+/// See [`Body::HoldEnded`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HoldEnded<'a> {
+    /// The envelope's digest.
+    pub digest: Hex<32>,
+    /// The envelope's id.
+    pub envelope: Hex<16>,
+    /// The sender's token.
+    pub sender: Text<'a>,
+    /// The rule.
+    pub rule: Text<'a>,
+    /// The logical subject.
+    pub subject: Text<'a>,
+    /// Whether it goes to its readers.
+    pub released: bool,
+    /// Why not: the stable reason code.
+    pub reason: Option<Text<'a>>,
+    /// Who approved it, or who denied it, as the policy names them.
+    pub people: Vec<Text<'a>>,
+    /// How long it waited, in milliseconds.
+    pub waited_ms: u64,
+}
+
 impl Body<'_> {
     /// The name of the kind, as in JSON.
     #[must_use]
@@ -376,6 +453,9 @@ impl Body<'_> {
             Self::Quarantine(_) => "quarantine",
             Self::Checkpoint(_) => "checkpoint",
             Self::Pruned(_) => "pruned",
+            Self::Held(_) => "held",
+            Self::Approval(_) => "approval",
+            Self::HoldEnded(_) => "hold_ended",
         }
     }
 

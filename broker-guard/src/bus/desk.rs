@@ -17,7 +17,7 @@ use sealbus_envelope::{
     reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
-    wire::MAX_ENVELOPE,
+    wire::{MAX_ENVELOPE, Verified},
 };
 
 use crate::{
@@ -26,11 +26,12 @@ use crate::{
         store::{AppendError, Appended, AuditLog, SyncHandle},
     },
     bus::{egress::Outgoing, seen::SeenCache},
-    check::{Checker, Denial, Permit, Route, View},
+    check::{Checker, Denial, Permit, Route, View, rate::Limiter},
     denials::Denials,
     effect::{Effect, Effects},
     events::{Event, Kind},
     metrics::Metrics,
+    oversight::holds::{Held, Holds},
     quarantine::evidence::{FloodLimits, Proof, Response, Tally},
     roster::session::LiveSession,
     sessions::{InForce, Sessions},
@@ -38,6 +39,7 @@ use crate::{
     taint::Raise,
 };
 
+mod holding;
 mod orders;
 
 /// Verdicts that wait for the log to be on disk.
@@ -60,6 +62,8 @@ pub struct Todo {
     pub disconnect: Vec<(SessionId, Reason)>,
     /// Agents whose behaviour calls for a response.
     pub offenders: Vec<(AgentToken, Response)>,
+    /// What was held of agents that were taken off the bus, sealed as it is: evidence.
+    pub seized: Vec<(Held, Bytes)>,
 }
 
 /// The guard's working state.
@@ -83,6 +87,9 @@ pub struct Desk {
     /// Signed envelopes that were held against their sender.
     accused: Cache<Hash, ()>,
     policy_since: Millis,
+    holds: Holds,
+    /// Approvals that do not count are logged and told this often: anybody can make some.
+    approvals_told: Limiter,
     metrics: Metrics,
     effects: Effects,
     todo: Todo,
@@ -129,6 +136,8 @@ impl Desk {
             tallies: HashMap::new(),
             accused: Cache::new(ACCUSED),
             policy_since: Millis(0),
+            holds: Holds::default(),
+            approvals_told: Limiter::new(holding::TOLD),
             metrics,
             effects: Effects::default(),
             todo: Todo::default(),
@@ -151,7 +160,7 @@ impl Desk {
         let roster = self.sessions.roster();
         let core = roster.len() + roster.weight() + self.sessions.pending();
         let checks = self.checker.limits_in_use() + self.checker.open_requests();
-        core + checks + self.denials.len() + self.observed.len() + self.tallies.len()
+        core + checks + self.denials.len() + self.observed.len() + self.tallies.len() + self.holds.len()
     }
 
     /// To await durability of what was logged.
@@ -174,6 +183,7 @@ impl Desk {
     /// Checks, logs, signs and forwards a batch of envelopes.
     pub fn envelopes(&mut self, batch: &[Message], now: Millis) {
         let (mut permits, mut denials) = (Vec::with_capacity(batch.len()), Vec::new());
+        let mut waiting = Vec::new();
         // With the admission it must still fit, or the server would end the guard's own connection.
         let max_envelope = self.sessions.max_payload().saturating_sub(ADMISSION_RESERVE).min(MAX_ENVELOPE);
         let (in_force, quarantined, roster) = self.sessions.for_checker();
@@ -187,7 +197,8 @@ impl Desk {
             let checked =
                 self.checker.check(view, roster, &self.seen, &message.subject, &message.payload, now);
             match checked {
-                Ok(permit) => permits.push((permit, message.payload.clone())),
+                Ok(permit) if permit.wanted().is_empty() => permits.push((permit, message.payload.clone())),
+                Ok(permit) => waiting.push((permit, message.payload.clone())),
                 Err(denial) => denials.push(*denial),
             }
         }
@@ -196,6 +207,9 @@ impl Desk {
             && let Err(unadmitted) = self.admit(permits, now)
         {
             denials.extend(unadmitted);
+        }
+        if !waiting.is_empty() {
+            denials.extend(self.hold(waiting, now));
         }
         if !denials.is_empty() {
             self.deny(denials, now);
@@ -252,6 +266,7 @@ impl Desk {
                 let report = self.observed.note(unadmitted(permit, refused), now);
                 self.report_observed(report, now);
             }
+            self.holds.passed(header.session, header.key, header.sequence);
             if let Some(outgoing) = self.forward(permit, &admission, payload.clone()) {
                 self.todo.publish.push(outgoing);
             }
@@ -482,6 +497,10 @@ impl Desk {
                     }
                 }
                 Effect::Disconnect { session, reason } => self.todo.disconnect.push((session, reason)),
+                Effect::Approve { agent, session, approval } => {
+                    self.approval_brought(&agent, session, &approval, now);
+                }
+                Effect::TellHeld { agent, session, ask } => self.tell_held(&agent, session, &ask, now),
                 Effect::Record(_) => {}
             }
         }
@@ -563,6 +582,7 @@ impl Desk {
     pub fn expel(&mut self, agent: &AgentToken, reason: Reason, now: Millis) {
         self.sessions.expel(agent, reason, now, &mut self.effects);
         self.carry_out(now);
+        self.seize(agent, reason, now);
     }
 
     /// An agent may come back.
@@ -599,6 +619,7 @@ impl Desk {
         if before != version {
             self.checker.policy_changed();
             self.policy_since = now;
+            self.holds.follow(&self.sessions.in_force().policy);
         }
         self.carry_out(now);
         self.show_versions();
@@ -621,6 +642,7 @@ impl Desk {
         let _ = self.sessions.tick(now, &mut self.effects);
         self.carry_out(now);
         self.finish_clears(now);
+        self.tick_holds(now);
         if self.audit_failed && self.audit.try_recover().is_ok() {
             self.audit_failed = false;
             self.metrics.audit_writable.set(1);
@@ -669,12 +691,21 @@ fn append(audit: &mut AuditLog, records: &[Record<'_>]) -> Result<Appended, Appe
 }
 
 fn admitted<'p>(permit: &'p Permit<'_>, policy_version: u64, now: Millis) -> Record<'p> {
-    let header = permit.verified().header();
+    admission_of(permit.verified(), permit.observed(), policy_version, now)
+}
+
+fn admission_of<'p>(
+    verified: &'p Verified<'_>,
+    observed: Option<Refused>,
+    policy_version: u64,
+    now: Millis,
+) -> Record<'p> {
+    let header = verified.header();
     let parents: Vec<_> = header.parents().map(|parent| parent.digest.into()).collect();
     Record {
         time: now,
         body: Body::Admitted(entry::Admitted {
-            digest: permit.verified().digest().into(),
+            digest: verified.digest().into(),
             envelope: (*header.id.as_bytes()).into(),
             sender: header.sender.into(),
             session: (*header.session.as_bytes()).into(),
@@ -686,7 +717,7 @@ fn admitted<'p>(permit: &'p Permit<'_>, policy_version: u64, now: Millis) -> Rec
             policy_version,
             guard_time: now,
             confirm: header.flags.confirm(),
-            observed: permit.observed().map(|refused| refused.reason.code().into()),
+            observed: observed.map(|refused| refused.reason.code().into()),
         }),
     }
 }

@@ -3,6 +3,7 @@
 use async_nats::{Client, HeaderMap, HeaderName, PublishError};
 use bytes::Bytes;
 use sealbus_envelope::{
+    approval,
     identity::SessionId,
     label::Level,
     name::AgentToken,
@@ -17,6 +18,7 @@ use crate::events::Event;
 pub struct Outgoing {
     subject: String,
     admission: Option<String>,
+    approvals: Option<String>,
     payload: Bytes,
 }
 
@@ -30,7 +32,12 @@ impl Outgoing {
         admission: &Admission,
         payload: Bytes,
     ) -> Self {
-        Self { subject: wire.delivery(level, logical), admission: Some(admission.encode()), payload }
+        Self {
+            subject: wire.delivery(level, logical),
+            admission: Some(admission.encode()),
+            approvals: None,
+            payload,
+        }
     }
 
     /// An admitted envelope to one session.
@@ -46,6 +53,7 @@ impl Outgoing {
         Self {
             subject: wire.session_box(agent, &session, kind),
             admission: Some(admission.encode()),
+            approvals: None,
             payload,
         }
     }
@@ -59,7 +67,12 @@ impl Outgoing {
         kind: &str,
         payload: Vec<u8>,
     ) -> Self {
-        Self { subject: wire.session_box(agent, &session, kind), admission: None, payload: payload.into() }
+        Self {
+            subject: wire.session_box(agent, &session, kind),
+            admission: None,
+            approvals: None,
+            payload: payload.into(),
+        }
     }
 
     /// A message to a session that only its control subject names, because the guard does not know it. None if
@@ -74,20 +87,25 @@ impl Outgoing {
     ) -> Option<Self> {
         let known = token.len() == 26 && token.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
         let subject = format!("{}.box.{agent}.{token}.{kind}", wire.prefix());
-        known.then(|| Self { subject, admission: None, payload: payload.into() })
+        known.then(|| Self { subject, admission: None, approvals: None, payload: payload.into() })
     }
 
     /// A heartbeat to the agents of a slot.
     #[must_use]
     pub fn heartbeat(wire: &WireSubjects, partition: Partition, payload: Bytes) -> Self {
-        Self { subject: wire.heartbeat(partition), admission: None, payload }
+        Self { subject: wire.heartbeat(partition), admission: None, approvals: None, payload }
     }
 
     /// An event.
     #[must_use]
     pub fn event(wire: &WireSubjects, event: &Event) -> Self {
         let payload = serde_json::to_vec(event).unwrap_or_default();
-        Self { subject: wire.event(event.kind.token()), admission: None, payload: payload.into() }
+        Self {
+            subject: wire.event(event.kind.token()),
+            admission: None,
+            approvals: None,
+            payload: payload.into(),
+        }
     }
 
     /// The subject it goes to.
@@ -100,6 +118,19 @@ impl Outgoing {
     #[must_use]
     pub fn admission(&self) -> Option<&str> {
         self.admission.as_deref()
+    }
+
+    /// With what people signed about it, for readers to count.
+    #[must_use]
+    pub fn approved(mut self, approvals: String) -> Self {
+        self.approvals = Some(approvals);
+        self
+    }
+
+    /// The approvals, if it was held.
+    #[must_use]
+    pub fn approvals(&self) -> Option<&str> {
+        self.approvals.as_deref()
     }
 
     /// What it says.
@@ -118,6 +149,9 @@ impl Outgoing {
             Some(admission) => {
                 let mut headers = HeaderMap::new();
                 headers.insert(HeaderName::from_static(HEADER_NAME), admission);
+                if let Some(approvals) = self.approvals {
+                    headers.insert(HeaderName::from_static(approval::HEADER_NAME), approvals);
+                }
                 client.publish_with_headers(self.subject, headers, self.payload).await
             }
             None => client.publish(self.subject, self.payload).await,

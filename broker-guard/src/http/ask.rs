@@ -8,11 +8,14 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Bytes,
-    extract::State,
-    http::StatusCode,
+    extract::{Path, State},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
+use data_encoding::HEXLOWER_PERMISSIVE;
 use sealbus_envelope::{
+    approval::SignedApproval,
+    control::{HeldReport, Submitted},
     hash::{Context, Hash, hash},
     identity::Roots,
     order::SignedOrder,
@@ -38,6 +41,17 @@ pub enum Ask {
     },
     /// Tell every floor.
     Floors(oneshot::Sender<Vec<FloorReport>>),
+    /// Take what a person signed about a held envelope.
+    Approve {
+        /// It, or why it is none.
+        approval: Result<Box<SignedApproval>, Refused>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Submitted>,
+    },
+    /// Tell what is held.
+    Held(oneshot::Sender<Vec<HeldReport>>),
+    /// Hand out the sealed bytes of something held.
+    HeldBytes(Hash, oneshot::Sender<Option<Bytes>>),
 }
 
 /// Bytes that are no order of this bus.
@@ -130,6 +144,41 @@ pub(super) async fn order(State(asking): State<Asking>, body: Bytes) -> Response
         .map_err(|refused| NoOrder { refused, digest: hash(Context::Order, &[&body]) });
     match asking.ask(|answer| Ask::Order { order, answer }).await {
         Ok(answer) => (answer.status(), Json(answer)).into_response(),
+        Err(response) => response,
+    }
+}
+
+/// Takes an approval: it proves itself, whoever brings it.
+pub(super) async fn approve(State(asking): State<Asking>, body: Bytes) -> Response {
+    let approval = SignedApproval::verify(&body, asking.roots.bus()).map(Box::new);
+    match asking.ask(|answer| Ask::Approve { approval, answer }).await {
+        Ok(answer) => {
+            let status = match answer.refused {
+                None => StatusCode::OK,
+                Some(Reason::AuditUnavailable | Reason::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+                Some(Reason::NotHeld) => StatusCode::NOT_FOUND,
+                Some(_) => StatusCode::FORBIDDEN,
+            };
+            (status, Json(answer)).into_response()
+        }
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn held(State(asking): State<Asking>) -> Response {
+    match asking.ask(Ask::Held).await {
+        Ok(held) => Json(held).into_response(),
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn held_bytes(State(asking): State<Asking>, Path(digest): Path<String>) -> Response {
+    let none = || (StatusCode::NOT_FOUND, "no envelope with this digest is held\n").into_response();
+    let digest = HEXLOWER_PERMISSIVE.decode(digest.as_bytes()).ok();
+    let Some(digest) = digest.and_then(|bytes| Hash::try_from(bytes).ok()) else { return none() };
+    match asking.ask(|answer| Ask::HeldBytes(digest, answer)).await {
+        Ok(Some(bytes)) => ([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Ok(None) => none(),
         Err(response) => response,
     }
 }

@@ -44,6 +44,9 @@ impl Guard {
                 // Fails only when nobody waits for the answer any more.
                 let _ = answer.send(sessions.floors().report(sessions.in_force().policy.tables()));
             }
+            Ask::Approve { approval, answer } => self.approval(approval, answer).await,
+            Ask::Held(answer) => self.tell_held(answer),
+            Ask::HeldBytes(digest, answer) => self.hand_held(&digest, answer),
             Ask::Order { order, answer } => {
                 let now = now();
                 let told = match order {

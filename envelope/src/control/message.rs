@@ -34,6 +34,10 @@ pub mod verb {
     pub const GRANT: &str = "grant";
     /// [`Want`](super::Want): I cannot open this key's envelopes.
     pub const WANT: &str = "want";
+    /// [`SubmitApproval`](super::SubmitApproval): what a person signed about something held.
+    pub const APPROVAL: &str = "approval";
+    /// [`AskHeld`](super::AskHeld): what is held, of what this session may read?
+    pub const HELD: &str = "held";
     /// [`Bye`](super::Bye): the session ends.
     pub const BYE: &str = "bye";
 }
@@ -62,6 +66,12 @@ pub mod kind {
     pub const FLOOR: &str = "floor";
     /// [`Subscribed`](super::Subscribed): answer to subscribe.
     pub const SUBSCRIBED: &str = "subscribed";
+    /// [`HeldNotice`](super::HeldNotice): what you sent waits for people to approve it.
+    pub const HELD: &str = "held";
+    /// [`Submitted`](super::Submitted): answer to approval.
+    pub const APPROVAL: &str = "approval";
+    /// [`Handed`](super::Handed): answer to held.
+    pub const HANDED: &str = "handed";
 }
 
 /// CONNECT's `auth_token`, before base64url.

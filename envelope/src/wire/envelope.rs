@@ -305,6 +305,60 @@ impl<'a> Verified<'a> {
         }
         Ok(Admitted { verified: self, decision: proven.decision })
     }
+
+    /// Opens what no guard has admitted: for people who decide whether one may. It is no message: nothing that acts
+    /// on messages takes it.
+    ///
+    /// # Errors
+    /// As [`Admitted::open`].
+    pub fn open_unadmitted(&self, key: &SenderKey) -> Result<Unadmitted, Refused> {
+        let content = self.content(key)?;
+        Ok(Unadmitted { header: self.header.to_fields()?, digest: self.digest, content })
+    }
+
+    fn content(&self, key: &SenderKey) -> Result<Content, Refused> {
+        let (header, scope) = (&self.header, key.scope());
+        if header.key != key.id() {
+            return Err(Refused::new(Reason::UnknownKey, "header.key"));
+        }
+        if header.bus != scope.bus
+            || header.session != scope.session
+            || header.rule != scope.rule.as_str()
+            || header.label != scope.label
+        {
+            return Err(Refused::new(Reason::KeyMismatch, "header"));
+        }
+        let opened = key.open(header.id, header.sequence, self.header_bytes, self.ciphertext)?;
+        Content::decode(&zeroize::Zeroizing::new(opened))
+    }
+}
+
+/// What a sender signed and no guard has admitted, opened by somebody who may read it.
+#[derive(Debug, Clone)]
+pub struct Unadmitted {
+    header: HeaderFields,
+    digest: Hash,
+    content: Content,
+}
+
+impl Unadmitted {
+    /// What the sender says, and signed.
+    #[must_use]
+    pub const fn header(&self) -> &HeaderFields {
+        &self.header
+    }
+
+    /// The envelope's digest: what an approval binds.
+    #[must_use]
+    pub const fn digest(&self) -> Hash {
+        self.digest
+    }
+
+    /// The content.
+    #[must_use]
+    pub const fn content(&self) -> &Content {
+        &self.content
+    }
 }
 
 /// Knowledge that a guard admitted the envelope with one digest. Only [`prove`](Self::prove) makes it.
@@ -387,30 +441,11 @@ impl<'a> Admitted<'a> {
     /// `unknown_key` if it is sealed with another key; `key_mismatch` if the key is not for this session,
     /// rule and label; `decrypt_failed`; `bad_padding`; the codec's reasons.
     pub fn open(&self, key: &SenderKey) -> Result<Opened, Refused> {
-        let header = self.header();
-        let scope = key.scope();
-        if header.key != key.id() {
-            return Err(Refused::new(Reason::UnknownKey, "header.key"));
-        }
-        if header.bus != scope.bus
-            || header.session != scope.session
-            || header.rule != scope.rule.as_str()
-            || header.label != scope.label
-        {
-            return Err(Refused::new(Reason::KeyMismatch, "header"));
-        }
-        let text = zeroize::Zeroizing::new(key.open(
-            header.id,
-            header.sequence,
-            self.verified.header_bytes,
-            self.verified.ciphertext,
-        )?);
-        let content = Content::decode(&text)?;
         Ok(Opened {
-            header: header.to_fields()?,
+            header: self.header().to_fields()?,
             digest: self.verified.digest,
             decision: self.decision,
-            content,
+            content: self.verified.content(key)?,
         })
     }
 }

@@ -74,6 +74,30 @@ fn what(body: &Body<'_>, tables: Option<&Tables>) -> String {
                 p.exported.map_or_else(|| "without an export".to_owned(), |root| format!("export {root}"));
             format!("entries before {}, to {}: {export}", p.before, super::super::when::rfc3339(p.newest))
         }
+        Body::Held(h) => {
+            let (label, until) = (show(h.label), clock(h.until));
+            let id = h.envelope;
+            format!(
+                "{} on {} (rule {}, {label}) waits for {} until {until} id {id}",
+                h.sender, h.subject, h.rule, h.approvals
+            )
+        }
+        Body::Approval(a) => {
+            let word = if a.approve { "approves" } else { "denies" };
+            let person = a.person.as_deref().unwrap_or(&a.key);
+            let outcome = a.reason.as_ref().map(|reason| format!(": refused: {reason}"));
+            let outcome = outcome.unwrap_or_else(|| format!(", {} missing", a.missing));
+            format!("{person} {word} {}{outcome}", short(&a.digest.to_string()))
+        }
+        Body::HoldEnded(h) => {
+            let outcome = match &h.reason {
+                None => "released".to_owned(),
+                Some(reason) => format!("denied: {reason}"),
+            };
+            let people =
+                if h.people.is_empty() { String::new() } else { format!(" by {}", h.people.join(", ")) };
+            format!("{} on {} {outcome}{people} id {}", h.sender, h.subject, h.envelope)
+        }
     }
 }
 

@@ -1,0 +1,605 @@
+//! What waits for people: held durably before its sender hears of it, and let go once.
+//!
+//! The order is that of admissions: logged, then on disk, then told or forwarded. A guard that dies after it logged a
+//! release and before it forgot the hold releases it anew when it starts; one that dies after it forgot forwards
+//! nothing more. So nothing is forwarded twice.
+
+use bytes::Bytes;
+use sealbus_envelope::{
+    approval::{self, MAX_APPROVAL, SignedApproval},
+    control::{AskHeld, Handed, HeldList, HeldNotice, HeldReport, MAX_HELD_LISTED, Submitted, encode, kind},
+    hash::{Hash, hex},
+    identity::{KeyKind, SessionId},
+    name::{AgentToken, Name},
+    policy::Rate,
+    proof::admission::{self, ADMISSION_RESERVE, Decision, Verdict},
+    reason::{Reason, Refused},
+    subject::Partition,
+    time::Millis,
+};
+use serde_bytes::ByteBuf;
+
+use super::{Desk, PendingVerdicts, admission_of, unadmitted};
+use crate::{
+    audit::entry::{self, Body, Record},
+    bus::egress::Outgoing,
+    check::{Denial, Permit},
+    events::{Event, Kind},
+    oversight::{
+        holds::{Asked, Held, Judged, Wanted},
+        recheck::{Released, recheck},
+    },
+};
+
+/// How often an approval that does not count is logged and told.
+pub(super) const TOLD: Rate = Rate { per_second: 1, burst: 10 };
+/// What a handed-out envelope takes besides its own bytes.
+const HANDED_OVERHEAD: usize = 4_096;
+
+impl Desk {
+    /// What waits for people, from the disk: for a guard that has just started.
+    pub fn restore_holds(&mut self, held: Vec<(Held, Vec<u8>)>) {
+        for (held, bytes) in held {
+            self.holds.insert(held, bytes.into());
+        }
+        self.holds.follow(&self.sessions.in_force().policy);
+        self.count_holds(None);
+    }
+
+    /// Holds what passed every check; gives what cannot be held.
+    pub(super) fn hold(&mut self, permits: Vec<(Permit<'_>, Bytes)>, now: Millis) -> Vec<Denial> {
+        let mut denials = Vec::new();
+        let mut fresh: Vec<(Hash, SessionId)> = Vec::with_capacity(permits.len());
+        for (permit, bytes) in permits {
+            match self.try_hold(&permit, bytes, now) {
+                Ok(digest) => fresh.push((digest, permit.verified().header().session)),
+                Err(refused) => denials.push(unadmitted(&permit, refused)),
+            }
+        }
+        let records: Vec<Record<'static>> = fresh
+            .iter()
+            .filter_map(|(digest, _)| self.holds.get(digest))
+            .map(|held| held_record(held, self.sessions.in_force().policy.version(), now))
+            .collect();
+        if !self.append_records(&records, now) {
+            denials.extend(self.unhold(&fresh, Reason::AuditUnavailable, now));
+            return denials;
+        }
+        let stored = fresh
+            .iter()
+            .filter_map(|(digest, _)| Some((self.holds.get(digest)?, self.holds.bytes(digest)?.as_ref())));
+        if let Err(error) = self.store.hold(stored) {
+            tracing::error!(%error, "nothing can be held: the store cannot be written");
+            let ended: Vec<Record<'static>> = fresh
+                .iter()
+                .filter_map(|(digest, _)| self.holds.get(digest))
+                .map(|held| ended_record(held, Some(Reason::StoreUnavailable), &[], now))
+                .collect();
+            self.append_records(&ended, now);
+            denials.extend(self.unhold(&fresh, Reason::StoreUnavailable, now));
+            return denials;
+        }
+        for (digest, session) in fresh {
+            self.tell_is_held(&digest, session, now);
+        }
+        self.count_holds(Some(now));
+        denials
+    }
+
+    fn try_hold(&mut self, permit: &Permit<'_>, bytes: Bytes, now: Millis) -> Result<Hash, Refused> {
+        let (header, digest) = (permit.verified().header(), permit.verified().digest());
+        let session = self
+            .sessions
+            .roster()
+            .get(header.session)
+            .ok_or(Refused::new(Reason::UnknownSession, "sender"))?;
+        let agent = session.agent().clone();
+        self.holds.check_room(&agent, bytes.len(), permit.wanted())?;
+        // With its approvals it must still fit, or the server would end the guard's own connection.
+        let reserve = ADMISSION_RESERVE + approvals_size(permit.wanted());
+        if bytes.len() > self.sessions.max_payload().saturating_sub(reserve) {
+            return Err(Refused::new(Reason::TooLarge, "held envelope"));
+        }
+        let names = (Name::parse(header.rule)?, header.flow_grant.map(Name::parse).transpose()?);
+        let papers = (session.credential.as_str().to_owned(), session.certificate.as_bytes().to_vec());
+        let policy = (*self.sessions.in_force().policy.digest(), permit.wanted().to_vec());
+        let held = Held::new(header, digest, agent, names, papers, policy, now);
+        self.holds.insert(held, bytes);
+        Ok(digest)
+    }
+
+    /// Takes back what could not be logged or stored.
+    fn unhold(&mut self, fresh: &[(Hash, SessionId)], reason: Reason, now: Millis) -> Vec<Denial> {
+        let removed: Vec<_> = fresh.iter().filter_map(|(digest, _)| self.holds.remove(digest)).collect();
+        self.count_holds(Some(now));
+        removed.iter().map(|(held, _)| denial_of(held, Refused::new(reason, "hold"))).collect()
+    }
+
+    fn tell_is_held(&mut self, digest: &Hash, session: SessionId, now: Millis) {
+        let asked = self.holds.ask(digest, now);
+        let Some(held) = self.holds.get(digest) else { return };
+        let until = held.until().0;
+        let notice = HeldNotice {
+            digest: held.digest,
+            id: held.id,
+            subject: held.subject.clone(),
+            approvals: held.needed(),
+            time: now,
+            until,
+        };
+        // A notice always encodes, so there is no error to lose here.
+        if let Ok(payload) = encode(&notice) {
+            let told = Outgoing::tell(&self.wire, &held.agent, session, kind::HELD, payload);
+            self.todo.publish.push(told);
+        }
+        let lists: Vec<String> = asked.iter().map(asked_text).collect();
+        let asked = if lists.is_empty() { "nobody yet".to_owned() } else { lists.join("; ") };
+        let (needed, hash) = (held.needed(), hex(&held.digest));
+        let detail = format!("{hash} waits for {needed} to approve, until {}: asked {asked}", until.0);
+        self.tell_of_hold(Kind::Held, digest, None, detail, now);
+    }
+
+    /// An event about something held.
+    fn tell_of_hold(
+        &mut self,
+        kind: Kind,
+        digest: &Hash,
+        reason: Option<Reason>,
+        detail: String,
+        now: Millis,
+    ) {
+        let Some(held) = self.holds.get(digest) else { return };
+        let event = self.hold_event(kind, held, reason, detail, now);
+        self.todo.publish.push(Outgoing::event(&self.wire, &event));
+    }
+
+    fn hold_event(
+        &self,
+        kind: Kind,
+        held: &Held,
+        reason: Option<Reason>,
+        detail: String,
+        now: Millis,
+    ) -> Event {
+        let mut event = Event::new(kind, now).about(&held.agent).detail(detail);
+        if let Some(reason) = reason {
+            event = event.because(reason);
+        }
+        event.session = Some(held.session.to_string());
+        event.rule = Some(held.rule.to_string());
+        event.subject = Some(held.subject.clone());
+        event.label = Some(self.sessions.in_force().policy.tables().show(held.label));
+        event.envelope = Some(held.id.to_string());
+        event
+    }
+
+    /// Once a second: who is to be asked next, what is too late, what has its approvals and could not go before.
+    pub(super) fn tick_holds(&mut self, now: Millis) {
+        let due = self.holds.tick(now);
+        for asked in due.asked {
+            let word = if asked.escalated { "nobody answered: asked" } else { "asked" };
+            let missing = self.holds.get(&asked.digest).map_or(0, Held::missing);
+            let text = asked_text(&asked);
+            let detail = format!("{} {word} {text}; {missing} missing", hex(&asked.digest));
+            self.tell_of_hold(Kind::Held, &asked.digest, None, detail, now);
+        }
+        for (digest, end) in due.over {
+            self.end_hold(&digest, Refused::new(end.reason(), "hold"), &[], now);
+        }
+        for digest in due.complete {
+            self.release(&digest, now);
+        }
+        self.count_holds(Some(now));
+    }
+
+    /// Takes what a person signed, whoever brought it.
+    pub fn approve(&mut self, signed: Result<SignedApproval, Refused>, now: Millis) -> Submitted {
+        let outcome = match &signed {
+            Ok(signed) => self.try_approve(signed, now),
+            Err(refused) => Err(*refused),
+        };
+        let envelope = signed.as_ref().map(|signed| hex(&signed.approval().envelope)).unwrap_or_default();
+        self.metrics.approval(outcome.as_ref().err().map(|refused| refused.reason));
+        match outcome {
+            Ok(submitted) => submitted,
+            Err(refused) => {
+                if self.approvals_told.admit(now) {
+                    self.tell_refused_approval(signed.as_ref().ok(), refused, now);
+                }
+                Submitted {
+                    envelope,
+                    refused: Some(refused.reason),
+                    what: Some(refused.what.to_owned()),
+                    person: None,
+                    again: false,
+                    state: None,
+                    denied: None,
+                    missing: 0,
+                }
+            }
+        }
+    }
+
+    fn try_approve(&mut self, signed: &SignedApproval, now: Millis) -> Result<Submitted, Refused> {
+        let digest = signed.approval().envelope;
+        let judged = self.holds.judge(signed)?;
+        let held = self.holds.get(&digest).ok_or(Refused::new(Reason::NotHeld, "approval.envelope"))?;
+        let (until, end) = held.until();
+        if now >= until {
+            self.end_hold(&digest, Refused::new(end.reason(), "hold"), &[], now);
+            return Err(Refused::new(end.reason(), "hold"));
+        }
+        let person = held.person(signed.key()).cloned();
+        let missing = match judged {
+            Judged::Counts { missing } => missing,
+            Judged::Again | Judged::Denies => held.missing(),
+        };
+        let mut submitted = Submitted {
+            envelope: hex(&digest),
+            refused: None,
+            what: None,
+            person: person.clone(),
+            again: judged == Judged::Again,
+            state: Some("waiting".to_owned()),
+            denied: None,
+            missing,
+        };
+        if judged == Judged::Again {
+            return Ok(submitted);
+        }
+        let mut with = held.clone();
+        let record = approval_record(signed, person.as_ref(), None, missing, now);
+        if self.append_or_note(&[record], now).is_none() {
+            return Err(Refused::new(Reason::AuditUnavailable, "audit log"));
+        }
+        let name = person.as_ref().map_or("?", Name::as_str).to_owned();
+        if judged == Judged::Denies {
+            self.tell_of_hold(
+                Kind::Approval,
+                &digest,
+                Some(Reason::ApprovalDenied),
+                format!("{} denied by {name}", hex(&digest)),
+                now,
+            );
+            let people: Vec<Name> = person.into_iter().collect();
+            if !self.end_hold(&digest, Refused::new(Reason::ApprovalDenied, "hold"), &people, now) {
+                return Err(Refused::new(Reason::StoreUnavailable, "store"));
+            }
+            (submitted.state, submitted.denied) = (Some("denied".to_owned()), Some(Reason::ApprovalDenied));
+            return Ok(submitted);
+        }
+        with.approvals.push(signed.clone());
+        let bytes = self.holds.bytes(&digest).cloned().unwrap_or_default();
+        if let Err(error) = self.store.hold([(&with, bytes.as_ref())].into_iter()) {
+            tracing::error!(%error, "an approval cannot be kept");
+            return Err(Refused::new(Reason::StoreUnavailable, "store"));
+        }
+        self.holds.approve(signed.clone());
+        let detail = format!("{} approved by {name}; {missing} missing", hex(&digest));
+        self.tell_of_hold(Kind::Approval, &digest, None, detail, now);
+        if missing == 0 {
+            submitted.denied = self.release(&digest, now);
+            submitted.state = match (submitted.denied, self.holds.get(&digest)) {
+                (Some(_), _) => Some("denied".to_owned()),
+                (None, None) => Some("released".to_owned()),
+                // The log or the store is full: it goes as soon as they take it.
+                (None, Some(_)) => Some("waiting".to_owned()),
+            };
+        }
+        self.count_holds(Some(now));
+        Ok(submitted)
+    }
+
+    fn tell_refused_approval(&mut self, signed: Option<&SignedApproval>, refused: Refused, now: Millis) {
+        tracing::warn!(%refused, "an approval does not count");
+        if let Some(signed) = signed {
+            let held = self.holds.get(&signed.approval().envelope);
+            let person = held.and_then(|held| held.person(signed.key())).cloned();
+            self.append_or_note(
+                &[approval_record(signed, person.as_ref(), Some(refused.reason), 0, now)],
+                now,
+            );
+        }
+        let mut event = Event::new(Kind::Approval, now).because(refused.reason);
+        event.what = Some(refused.what.to_owned());
+        event.detail = signed.map(|signed| {
+            format!("{} by {}", hex(&signed.approval().envelope), signed.key().to_nkey(KeyKind::User))
+        });
+        self.todo.publish.push(Outgoing::event(&self.wire, &event));
+    }
+
+    /// Lets go what has its approvals, if everything else allows it still: logged, forgotten on disk, forwarded.
+    /// Gives why it was denied instead.
+    fn release(&mut self, digest: &Hash, now: Millis) -> Option<Reason> {
+        let (held, bytes) = (self.holds.get(digest)?.clone(), self.holds.bytes(digest)?.clone());
+        let Released { verified, observed } = match self.may_release(&held, &bytes, now) {
+            Ok(released) => released,
+            Err(refused) => {
+                let people = held.approved_by();
+                return self.end_hold(digest, refused, &people, now).then_some(refused.reason);
+            }
+        };
+        let policy = &self.sessions.in_force().policy;
+        let (policy_version, policy_digest) = (policy.version(), *policy.digest());
+        let records = [
+            ended_record(&held, None, &held.approved_by(), now),
+            admission_of(&verified, observed, policy_version, now),
+        ];
+        let appended = super::append(&mut self.audit, &records);
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(error) => {
+                self.audit_refused(&error, now);
+                return None;
+            }
+        };
+        if let Err(error) = self.store.end_holds(&[*digest]) {
+            tracing::error!(%error, "a held envelope cannot be forgotten, so it stays");
+            return None;
+        }
+        self.holds.remove(digest);
+        let decision = Decision {
+            verdict: Verdict::Admit,
+            policy_version,
+            policy_digest,
+            partition: Partition::of(&held.agent).number(),
+            epoch: appended.epoch,
+            // Behind the entry of its release.
+            position: appended.positions.start.saturating_add(1),
+            time: now,
+            observed: observed.is_some(),
+        };
+        let admission = admission::sign(&self.guard_key, self.bus, &[(*digest, decision)]).pop()?;
+        self.metrics.admitted.inc();
+        self.metrics.admitted_bytes.inc_by(u64::try_from(bytes.len()).unwrap_or(0));
+        self.metrics.hold_ended(None);
+        if held.confirm {
+            let notices: Vec<Outgoing> =
+                self.verdict(held.session, *digest, &admission, None).into_iter().collect();
+            self.todo.verdicts.push(PendingVerdicts { upto: appended.leaves.end, notices });
+        }
+        self.holds.passed(held.session, held.key, held.sequence);
+        let delivery =
+            Outgoing::delivery(&self.wire, held.label.level, &held.subject, &admission, bytes.clone());
+        self.todo.publish.push(delivery.approved(approval::header(&held.proof())));
+        let people: Vec<String> = held.approved_by().iter().map(ToString::to_string).collect();
+        let detail = format!("{} released, approved by {}", hex(digest), people.join(", "));
+        let event = self.hold_event(Kind::Approval, &held, None, detail, now);
+        self.todo.publish.push(Outgoing::event(&self.wire, &event));
+        None
+    }
+
+    fn may_release<'b>(&self, held: &Held, bytes: &'b [u8], now: Millis) -> Result<Released<'b>, Refused> {
+        if self.sessions.quarantined().contains(&held.agent) {
+            return Err(Refused::new(Reason::Quarantined, "sender"));
+        }
+        if self.holds.is_overtaken(&held.digest) {
+            return Err(Refused::new(Reason::Replay, "header.sequence"));
+        }
+        let issuer = &self.sessions.roots().issuer;
+        let floor = self.sessions.floors().of(&held.agent, held.session);
+        recheck(held, bytes, self.sessions.in_force(), issuer, &floor, &self.seen, now)
+    }
+
+    /// Denies what was held: logged, forgotten on disk, told. It stays held, and is tried again, if it cannot be
+    /// logged or forgotten.
+    fn end_hold(&mut self, digest: &Hash, refused: Refused, people: &[Name], now: Millis) -> bool {
+        let Some(held) = self.holds.get(digest) else { return false };
+        let record = ended_record(held, Some(refused.reason), people, now);
+        if self.append_or_note(&[record], now).is_none() {
+            return false;
+        }
+        if let Err(error) = self.store.end_holds(&[*digest]) {
+            tracing::error!(%error, "a held envelope cannot be forgotten, so it stays");
+            return false;
+        }
+        let Some((held, _)) = self.holds.remove(digest) else { return false };
+        self.hold_denied(&held, refused, now);
+        true
+    }
+
+    fn hold_denied(&mut self, held: &Held, refused: Refused, now: Millis) {
+        self.metrics.hold_ended(Some(refused.reason));
+        self.metrics.denied(refused.reason, 1);
+        let denial = denial_of(held, refused);
+        let confirmed: Vec<Denial> = held.confirm.then(|| denial.clone()).into_iter().collect();
+        // Not held against its sender: that people said no, or nothing, is no fault of its.
+        self.report(vec![(denial, 1)], &confirmed, now);
+        self.count_holds(Some(now));
+    }
+
+    /// An agent is taken off the bus: what it has waiting goes to nobody and is handed on as evidence, sealed as it
+    /// is. Who is gone for another reason leaves its messages to the people who were asked.
+    pub(super) fn seize(&mut self, agent: &AgentToken, reason: Reason, now: Millis) {
+        if matches!(reason, Reason::Quarantined | Reason::Revoked) {
+            let seized = self.take_held_of(agent, reason, now);
+            self.todo.seized.extend(seized);
+        }
+    }
+
+    /// Takes all that an agent has waiting: denied for `reason`, and given to the caller.
+    pub fn take_held_of(&mut self, agent: &AgentToken, reason: Reason, now: Millis) -> Vec<(Held, Bytes)> {
+        let digests = self.holds.of_agent(agent);
+        if digests.is_empty() {
+            return Vec::new();
+        }
+        let records: Vec<Record<'static>> = digests
+            .iter()
+            .filter_map(|digest| self.holds.get(digest))
+            .map(|held| ended_record(held, Some(reason), &[], now))
+            .collect();
+        // Nobody's loss of a right waits for the log or the disk: what stays there is refused when it is looked at
+        // again, because its sender is barred.
+        self.append_records(&records, now);
+        if let Err(error) = self.store.end_holds(&digests) {
+            tracing::error!(%error, %agent, "what it has waiting cannot be forgotten on disk");
+        }
+        let taken: Vec<(Held, Bytes)> =
+            digests.iter().filter_map(|digest| self.holds.remove(digest)).collect();
+        for (held, _) in &taken {
+            self.hold_denied(held, Refused::new(reason, "sender"), now);
+        }
+        taken
+    }
+
+    /// What is held, the oldest first.
+    #[must_use]
+    pub fn held_reports(&self, now: Millis) -> Vec<HeldReport> {
+        self.holds.iter().map(|(held, bytes)| held.report(bytes.len(), now)).collect()
+    }
+
+    /// The sealed bytes of something held.
+    #[must_use]
+    pub fn held_bytes(&self, digest: &Hash) -> Option<Bytes> {
+        self.holds.bytes(digest).cloned()
+    }
+
+    /// A session brought an approval.
+    pub(super) fn approval_brought(
+        &mut self,
+        agent: &AgentToken,
+        session: SessionId,
+        approval: &[u8],
+        now: Millis,
+    ) {
+        let submitted = self.approve(SignedApproval::verify(approval, self.bus), now);
+        if let Ok(payload) = encode(&submitted) {
+            let told = Outgoing::tell(&self.wire, agent, session, kind::APPROVAL, payload);
+            self.todo.publish.push(told);
+        }
+    }
+
+    /// A session asks what is held of what its agent may read.
+    pub(super) fn tell_held(&mut self, agent: &AgentToken, session: SessionId, ask: &AskHeld, now: Millis) {
+        let handed = self.hand(session, ask, now).unwrap_or_else(|refused| Handed {
+            id: ask.id,
+            refused: Some(refused.reason),
+            list: HeldList::default(),
+            envelope: None,
+        });
+        if let Ok(payload) = encode(&handed) {
+            self.todo.publish.push(Outgoing::tell(&self.wire, agent, session, kind::HANDED, payload));
+        }
+    }
+
+    fn hand(&self, session: SessionId, ask: &AskHeld, now: Millis) -> Result<Handed, Refused> {
+        let live =
+            self.sessions.roster().get(session).ok_or(Refused::new(Reason::UnknownSession, "session"))?;
+        let policy = &self.sessions.in_force().policy;
+        let readable =
+            |held: &Held| policy.may_receive(&live.principal, held.rule.as_str(), held.label).map(|_| ());
+        let Some(digest) = &ask.digest else {
+            let mut list = HeldList::default();
+            for (held, bytes) in self.holds.iter().filter(|(held, _)| readable(held).is_ok()) {
+                if list.held.len() < MAX_HELD_LISTED {
+                    list.held.push(held.report(bytes.len(), now));
+                } else {
+                    list.more = list.more.saturating_add(1);
+                }
+            }
+            return Ok(Handed { id: ask.id, refused: None, list, envelope: None });
+        };
+        let missing = Refused::new(Reason::NotHeld, "digest");
+        let digest = Hash::try_from(digest.as_slice()).map_err(|_| missing)?;
+        let held = self.holds.get(&digest).ok_or(missing)?;
+        // Who may not read it hears no more than who asks for what is not there.
+        readable(held).map_err(|_| missing)?;
+        let bytes = self.holds.bytes(&digest).ok_or(missing)?;
+        if bytes.len().saturating_add(HANDED_OVERHEAD) > self.sessions.max_payload() {
+            return Err(Refused::new(Reason::TooLarge, "held envelope"));
+        }
+        let list = HeldList { held: vec![held.report(bytes.len(), now)], more: 0 };
+        Ok(Handed { id: ask.id, refused: None, list, envelope: Some(ByteBuf::from(bytes.to_vec())) })
+    }
+
+    fn count_holds(&self, now: Option<Millis>) {
+        self.metrics.held.set(i64::try_from(self.holds.len()).unwrap_or(i64::MAX));
+        let waited = now.zip(self.holds.oldest()).map_or(0, |(now, oldest)| now.since(oldest) / 1_000);
+        self.metrics.held_oldest.set(i64::try_from(waited).unwrap_or(i64::MAX));
+    }
+}
+
+/// The most that the header with the approvals takes.
+fn approvals_size(wanted: &[Wanted]) -> usize {
+    let approvals: usize = wanted.iter().map(|wanted| usize::from(wanted.hold.approvals)).sum();
+    (approvals * MAX_APPROVAL).div_ceil(3) * 4 + approval::HEADER_NAME.len() + 16
+}
+
+fn asked_text(asked: &Asked) -> String {
+    let people: Vec<&str> = asked.people.iter().map(Name::as_str).collect();
+    format!("list `{}` ({}) for {}", asked.list, people.join(", "), asked.by.text())
+}
+
+fn denial_of(held: &Held, refused: Refused) -> Denial {
+    let mut denial = Denial::bare(refused);
+    denial.agent = Some(held.agent.clone());
+    denial.session = Some(held.session);
+    denial.envelope = Some(held.id);
+    denial.digest = Some(held.digest);
+    denial.rule = Some(held.rule.to_string());
+    denial.subject = Some(held.subject.clone());
+    denial.label = Some(held.label);
+    denial.issued_at = Some(held.sealed);
+    denial.confirm = held.confirm;
+    denial.signed = true;
+    denial
+}
+
+fn held_record(held: &Held, policy_version: u64, now: Millis) -> Record<'static> {
+    Record {
+        time: now,
+        body: Body::Held(entry::Held {
+            digest: held.digest.into(),
+            envelope: (*held.id.as_bytes()).into(),
+            sender: held.agent.to_string().into(),
+            session: (*held.session.as_bytes()).into(),
+            rule: held.rule.to_string().into(),
+            subject: held.subject.clone().into(),
+            label: held.label,
+            flow_grant: held.flow_grant.as_ref().map(|grant| grant.to_string().into()),
+            approvals: held.needed(),
+            until: held.until().0,
+            policy_version,
+        }),
+    }
+}
+
+fn ended_record(held: &Held, refused: Option<Reason>, people: &[Name], now: Millis) -> Record<'static> {
+    Record {
+        time: now,
+        body: Body::HoldEnded(entry::HoldEnded {
+            digest: held.digest.into(),
+            envelope: (*held.id.as_bytes()).into(),
+            sender: held.agent.to_string().into(),
+            rule: held.rule.to_string().into(),
+            subject: held.subject.clone().into(),
+            released: refused.is_none(),
+            reason: refused.map(|reason| reason.code().into()),
+            people: people.iter().map(|name| name.to_string().into()).collect(),
+            waited_ms: now.since(held.received),
+        }),
+    }
+}
+
+fn approval_record(
+    signed: &SignedApproval,
+    person: Option<&Name>,
+    refused: Option<Reason>,
+    missing: u8,
+    now: Millis,
+) -> Record<'static> {
+    let said = signed.approval();
+    Record {
+        time: now,
+        body: Body::Approval(entry::Approval {
+            digest: said.envelope.into(),
+            person: person.map(|name| name.to_string().into()),
+            key: signed.key().to_nkey(KeyKind::User).into(),
+            approve: said.approve,
+            signed: said.time,
+            accepted: refused.is_none(),
+            reason: refused.map(|reason| reason.code().into()),
+            missing,
+        }),
+    }
+}
