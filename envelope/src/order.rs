@@ -114,7 +114,8 @@ pub struct Order {
     pub kind: OrderKind,
     /// Whom or what it concerns.
     pub target: Target,
-    /// Why, in words, for the log: from 1 to [`MAX_ORDER_REASON`] bytes without control characters.
+    /// Why, in words, for the log: from 1 to [`MAX_ORDER_REASON`] bytes without control, invisible or turning
+    /// characters.
     pub reason: String,
     /// When it was made.
     pub issued: Millis,
@@ -161,7 +162,7 @@ impl Order {
             return invalid("order.target");
         }
         // It is shown on the terminals of who signs and who searches the log.
-        if self.reason.trim().is_empty() || self.reason.chars().any(char::is_control) {
+        if self.reason.trim().is_empty() || self.reason.chars().any(misleads) {
             return invalid("order.reason");
         }
         let lifetime = self.valid_until.since(self.issued);
@@ -170,6 +171,13 @@ impl Order {
         }
         Ok(())
     }
+}
+
+/// Characters that show as something else than they are: control characters, invisible ones, and those that turn the
+/// direction of the text. People sign what they read.
+fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
 }
 
 /// An order that may lack signatures. Those that it has are good, each of another policy key.

@@ -51,7 +51,7 @@ class Order:
         r.end()
         check(target in targets, bad)
         check(not self.reason.isspace() and self.reason, bad)
-        check(not any(unicodedata.category(c) == "Cc" for c in self.reason), bad)
+        check(not any(misleads(c) for c in self.reason), bad)
         check(0 < self.valid_until - self.issued <= 86_400_000, "bad_time")
         check(len(self.signers) >= (max(roots.quorum, 1) if quorum else 1), bad)
         self.digest = H("order", body)
@@ -75,6 +75,12 @@ class Order:
         check(now < self.valid_until, "order_expired")
 
 
+def misleads(c):
+    """Whether it shows as something else than it is."""
+    ranges = ((0x61C, 0x61C), (0xFEFF, 0xFEFF), (0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x2069))
+    return unicodedata.category(c) == "Cc" or any(low <= ord(c) <= high for low, high in ranges)
+
+
 # --- 17. Approvals ---
 
 
@@ -95,12 +101,12 @@ class Approval:
 
 def enough_approvals(hold, header, bus, digest):
     check(header is not None, "approval_missing")
-    check(len(header) <= 5464, "too_large")
+    check(len(header) <= 5462, "too_large")
     data = base64url(header, "approval_invalid")
     check(len(data) <= 4096, "too_large")
     r, people = Reader(data), set()
     for _ in range(r.array(limit=16)):
-        approval = Approval(r.bin(), bus)
+        approval = Approval(r.bin(limit=256), bus)
         if approval.key in hold.names:
             check(approval.envelope == digest and approval.approve, "approval_invalid")
             # One key has one name here, so a key that comes again counts no more than its name does.

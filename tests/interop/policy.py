@@ -51,13 +51,12 @@ class Hold:
         self.approvals, self.deadline = r.uint(), r.uint(32)
         self.lists = [self.read_list(r) for _ in range(r.array(limit=8))]
         people = [person for *_, people in self.lists for person in people]
-        counted = min(len({name for name, _ in people}), len({key for _, key in people}))
         check(1 <= self.approvals <= 16, "policy_invalid")
         check(1 <= self.deadline <= 86_400_000, "policy_invalid")
-        check(counted >= self.approvals, "policy_invalid")
         self.names = {}
         for who, key in people:
             self.names.setdefault(key, who)
+        check(len(set(self.names.values())) >= self.approvals, "policy_invalid")
 
     @staticmethod
     def read_list(r):
@@ -170,9 +169,10 @@ class Supervision:
         self.quorums = []
         for _ in range(r.array(limit=64)):
             r.array(2)
-            kind, keys = r.uint(), r.uint()
+            kind = r.uint()
             check(kind in ORDERS, "order_unknown")
-            check(keys <= 255, "policy_invalid")
+            keys = r.uint()
+            check(keys <= 16, "policy_invalid")
             check(not self.quorums or self.quorums[-1][0] < kind, "policy_invalid")
             self.quorums.append((kind, keys))
         r.array(7)

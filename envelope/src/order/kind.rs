@@ -111,6 +111,9 @@ impl OrderKind {
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, Refused> {
         // The length is the kind's: one that is not known may have any.
         let len = r.array_len(16)?;
+        if len == 0 {
+            return Err(Refused::new(Reason::WrongArity, "order.kind"));
+        }
         let kind = Self::from_number(r.uint()?)?;
         if len == 1 { Ok(kind) } else { Err(Refused::new(Reason::WrongArity, "order.kind")) }
     }

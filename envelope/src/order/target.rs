@@ -82,6 +82,9 @@ impl Target {
 
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, Refused> {
         let len = r.array_len(3)?;
+        if len == 0 {
+            return Err(Refused::new(Reason::WrongArity, "order.target"));
+        }
         match (r.uint()?, len) {
             (0, 3) => {
                 let token = AgentToken::parse(r.str(MAX_AGENT_TOKEN)?)?;

@@ -128,7 +128,8 @@ fn what_a_quorum_must_not_sign_is_refused_though_it_did() {
     let workflow = Target::Workflow(Workflow::parse("rule:pay").unwrap());
     assert_eq!(refused_body(|order| order.target = workflow), Reason::OrderInvalid, "not an agent");
     assert_eq!(refused_body(|order| order.kind = OrderKind::Pause), Reason::OrderInvalid, "not a workflow");
-    for reason in ["", "  ", "line\nline", "\u{1b}[2J"] {
+    for reason in ["", "  ", "\u{a0}\u{3000}", "line\nline", "\u{1b}[2J", "\u{200b}", "a\u{202e}b", "a\u{85}"]
+    {
         assert_eq!(
             refused_body(|order| order.reason = reason.to_owned()),
             Reason::OrderInvalid,

@@ -82,7 +82,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// The name of the person whose key this is.
+    /// The name of the person whose key this is: the one beside it where it first stands.
     #[must_use]
     pub fn person(&self, key: &PublicKey) -> Option<&Name> {
         let people = self.lists.iter().flat_map(|list| &list.people);
@@ -124,16 +124,14 @@ impl Hold {
         if sound { Ok(hold) } else { Err(Refused::new(Reason::PolicyInvalid, "hold")) }
     }
 
-    /// How many people there are, told apart by key and by name: one person with two keys is one.
+    /// How many people there are: names that keys stand for. One person with two keys is one, and so are two names on
+    /// one key.
     #[must_use]
     pub fn different_people(&self) -> usize {
-        let people = || self.lists.iter().flat_map(|list| &list.people);
-        let mut keys: Vec<_> = people().map(|(_, key)| key.as_bytes()).collect();
-        let mut names: Vec<_> = people().map(|(name, _)| name).collect();
-        keys.sort_unstable();
-        keys.dedup();
+        let people = self.lists.iter().flat_map(|list| &list.people);
+        let mut names: Vec<_> = people.filter_map(|(_, key)| self.person(key)).collect();
         names.sort_unstable();
         names.dedup();
-        keys.len().min(names.len())
+        names.len()
     }
 }

@@ -4,7 +4,10 @@
 use crate::{
     name::{MAX_NAME, Name},
     order::OrderKind,
-    policy::record::{VERSION, reader, version},
+    policy::{
+        MAX_SIGNATURES,
+        record::{VERSION, reader, version},
+    },
     reason::{Reason, Refused},
     wire::codec::{Reader, Writer},
 };
@@ -97,7 +100,9 @@ impl Supervision {
         for _ in 0..count {
             r.array(2)?;
             let kind = OrderKind::from_number(r.uint()?)?;
-            let keys = u8::try_from(r.uint()?).map_err(|_| invalid)?;
+            // More than an order has room for would make the kind impossible.
+            let keys = u8::try_from(r.uint()?).ok().filter(|keys| usize::from(*keys) <= MAX_SIGNATURES);
+            let keys = keys.ok_or(invalid)?;
             if quorums.last().is_some_and(|(last, _)| last.number() >= kind.number()) {
                 return Err(invalid);
             }

@@ -144,7 +144,7 @@ impl Admission {
     /// `bad_admission` if it is not base64url or any part is out of form; `unsupported_version`.
     pub fn decode(text: &str) -> Result<Self, Refused> {
         let bad = Refused::new(Reason::BadAdmission, WHAT);
-        if text.len() > MAX_ADMISSION.div_ceil(3) * 4 {
+        if text.len() > (MAX_ADMISSION * 4).div_ceil(3) {
             return Err(bad);
         }
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| bad)?;

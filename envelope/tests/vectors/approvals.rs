@@ -109,5 +109,17 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
     hostile("held_approval_not_base64url", invalid, "no base64url", &held, Some("+/=="));
     let many = by(&["bob"; 17]);
     hostile("held_approvals_too_many", "too_large", "seventeen approvals", &held, Some(&many));
+    let long = "A".repeat(5_463);
+    hostile("held_approvals_too_long", "too_large", "a header of one character too many", &held, Some(&long));
+    let both =
+        Scene::from_to(world, "held", "collector", "orders", "order.pay", label(1, 0b01, 0), "analyst")
+            .set(at::FLOW_GRANT, str("approved"));
+    hostile(
+        "held_with_an_unusable_grant",
+        "flow_grant_mismatch",
+        "approved by two, and the flow grant is for other subjects",
+        &both,
+        Some(&by(&["ann", "bob"])),
+    );
     hostile("flow_grant_unapproved", missing, "a flow grant that wants an approval", &lifted, None);
 }

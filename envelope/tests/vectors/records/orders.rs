@@ -113,6 +113,42 @@ pub(super) fn orders(make: &mut Make<'_, '_>) {
         &drafted(world, early, &[one, two]),
     );
 
+    for (name, code, purpose, change) in [
+        (
+            "order_reason_turned",
+            "order_invalid",
+            "a reason that reads another way round than it is written",
+            (|order: &mut Order| order.reason = "\u{202e}esaeler".to_owned()) as fn(&mut Order),
+        ),
+        ("order_reason_blank", "order_invalid", "a reason of white space that is not ASCII", |order| {
+            order.reason = "\u{a0}\u{3000}".to_owned()
+        }),
+        ("order_no_time", "bad_time", "over when it was made", |order| order.valid_until = order.issued),
+        ("order_two_days", "bad_time", "good for more than a day", |order| {
+            order.valid_until = order.issued.plus(86_400_001)
+        }),
+    ] {
+        let mut bent = release.clone();
+        change(&mut bent);
+        let target = match &bent.target {
+            Target::Agent { token, identity } => {
+                array(&[uint(0), str(token.as_str()), bin(identity.as_bytes())])
+            }
+            Target::Workflow(_) => vec![],
+        };
+        let body = array(&[
+            uint(1),
+            bin(world.bus().as_bytes()),
+            bin(bent.id.as_bytes()),
+            array(&[uint(3)]),
+            target,
+            str(&bent.reason),
+            uint(bent.issued.0),
+            uint(bent.valid_until.0),
+        ]);
+        put(name, code, purpose, &assembled(&body, &[one, two], Purpose::Order));
+    }
+
     // Bodies that no library makes: written element by element.
     let element = |kind: Vec<u8>, target: Vec<u8>| {
         array(&[
@@ -141,6 +177,8 @@ pub(super) fn orders(make: &mut Make<'_, '_>) {
             array(&[uint(3), uint(1)]),
             target.clone(),
         ),
+        ("order_kind_of_nothing", "wrong_arity", "a kind of no elements", array(&[]), target.clone()),
+        ("order_target_of_nothing", "wrong_arity", "a target of no elements", kind(3), array(&[])),
         ("order_of_another_identity", "order_invalid", "the token is not the identity's", kind(3), other),
         ("order_release_of_a_rule", "order_invalid", "a rule cannot be released", kind(3), rule),
         ("order_pause_of_an_agent", "order_invalid", "an agent is no workflow", kind(7), target),

@@ -166,6 +166,28 @@ fn oversight(make: &mut Make<'_, '_>) {
             });
         },
     );
+    with(
+        "bundle_hold_shared_and_spare_keys",
+        "policy_invalid",
+        "two must approve; ann has two keys, and bob's only key is one of hers: one person could",
+        &|records| {
+            held(records, &|hold| {
+                let spare = hold.lists[1].people[0].1.clone();
+                hold.lists.truncate(1);
+                let people = &mut hold.lists[0].people;
+                people[1].1 = people[0].1.clone();
+                people.push((people[0].0.clone(), spare));
+            });
+        },
+    );
+    with(
+        "bundle_supervision_seventeen_keys",
+        "policy_invalid",
+        "more keys than an order has room for",
+        &|records| {
+            records.supervision.as_mut().unwrap().quorums[0].1 = 17;
+        },
+    );
     with("bundle_supervision_order_twice", "policy_invalid", "an order's quorum twice", &|records| {
         let quorums = &mut records.supervision.as_mut().unwrap().quorums;
         quorums.push(quorums[0]);
