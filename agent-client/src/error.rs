@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt};
 
-use sealbus_envelope::reason::{Reason, Refused};
+use sealbus_envelope::{
+    order::Workflow,
+    reason::{Reason, Refused},
+};
 
 /// The kind of an [`Error`]: what to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +33,8 @@ pub enum ErrorKind {
     Timeout,
     /// What was received does not verify.
     Invalid,
+    /// The workflow is paused until a person resumes it; nothing was admitted. [`Error::workflow`] names it.
+    WorkflowPaused,
     /// The client was closed.
     Closed,
 }
@@ -48,6 +53,7 @@ impl ErrorKind {
             Self::Overloaded => "a buffer is full",
             Self::Timeout => "no answer in time",
             Self::Invalid => "what was received does not verify",
+            Self::WorkflowPaused => "paused by the guard",
             Self::Closed => "the client is closed",
         }
     }
@@ -64,6 +70,7 @@ impl ErrorKind {
             Self::Overloaded => "slow down, or raise the limit",
             Self::Timeout => "try again",
             Self::Invalid => "tell the security team: the sender or the server is faulty or hostile",
+            Self::WorkflowPaused => "wait for it: `WhenPaused::Wait`, or ask who watches it: `sealbus workflow list`",
             Self::Closed => "connect again",
         }
     }
@@ -75,16 +82,17 @@ pub struct Error {
     kind: ErrorKind,
     reason: Option<Reason>,
     detail: String,
+    workflow: Option<Workflow>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, reason: None, detail: detail.into(), source: None }
+        Self { kind, reason: None, detail: detail.into(), workflow: None, source: None }
     }
 
     pub(crate) fn with_reason(kind: ErrorKind, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { kind, reason: Some(reason), detail: detail.into(), source: None }
+        Self { kind, reason: Some(reason), detail: detail.into(), workflow: None, source: None }
     }
 
     pub(crate) fn refused(kind: ErrorKind, refused: Refused) -> Self {
@@ -94,6 +102,11 @@ impl Error {
 
     pub(crate) fn caused(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
+        self
+    }
+
+    pub(crate) fn of(mut self, workflow: Workflow) -> Self {
+        self.workflow = Some(workflow);
         self
     }
 
@@ -111,6 +124,12 @@ impl Error {
     #[must_use]
     pub const fn reason(&self) -> Option<Reason> {
         self.reason
+    }
+
+    /// The workflow that is paused, if that is what is wrong.
+    #[must_use]
+    pub const fn workflow(&self) -> Option<&Workflow> {
+        self.workflow.as_ref()
     }
 
     /// What to do about it, in one line.

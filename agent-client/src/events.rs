@@ -11,7 +11,9 @@
 
 use std::{fmt, sync::Mutex};
 
-use sealbus_envelope::{keys::KeyId, label::Label, name::Name, reason::Reason};
+use sealbus_envelope::{
+    keys::KeyId, label::Label, name::Name, order::Workflow, reason::Reason, time::Millis,
+};
 use tokio::sync::broadcast;
 
 use crate::sync;
@@ -68,6 +70,18 @@ pub enum Event {
     FloorChanged {
         /// The join of it all.
         floor: Label,
+    },
+    /// A workflow that this agent sends in is paused: what it publishes there fails or waits.
+    WorkflowPaused {
+        /// Which.
+        workflow: Workflow,
+        /// Since when, by the guard's clock.
+        since: Millis,
+    },
+    /// A person let a workflow go on.
+    WorkflowResumed {
+        /// Which.
+        workflow: Workflow,
     },
     /// A newer policy is in force.
     PolicyChanged {
@@ -144,6 +158,10 @@ impl fmt::Display for Event {
                     "the taint floor is now level {level}, compartments {compartments:?}, integrity {integrity}"
                 )
             }
+            Self::WorkflowPaused { workflow, .. } => {
+                write!(f, "workflow `{workflow}` is paused until a person resumes it")
+            }
+            Self::WorkflowResumed { workflow } => write!(f, "workflow `{workflow}` goes on"),
             Self::PolicyChanged { version } => write!(f, "policy version {version} is in force"),
             Self::StatusChanged { version } => write!(f, "status version {version} is in force"),
             Self::GapSeen { sender, count, .. } => write!(f, "{count} messages of `{sender}` are missing"),

@@ -31,6 +31,7 @@ mod inlet;
 mod keyring;
 mod message;
 mod outbox;
+mod pause;
 mod policy_view;
 mod publish;
 mod request;
@@ -47,6 +48,7 @@ pub use credentials::{Credentials, CredentialsError};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{Event, Events, RekeyReason};
 pub use message::{Message, Provenance};
+pub use pause::WhenPaused;
 pub use publish::{Publish, Receipt};
 pub use request::{Request, Requests};
 /// The envelope crate: labels, reasons, digests.

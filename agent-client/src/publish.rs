@@ -20,6 +20,7 @@ use crate::{
     flow::Flow,
     message::{JSON, MSGPACK, Message},
     outbox::Outgoing,
+    pause::WhenPaused,
     sealing::Slot,
 };
 
@@ -49,6 +50,7 @@ pub struct Publish {
     pub(crate) parents: Vec<Parent>,
     pub(crate) rule: Option<String>,
     pub(crate) flow_grant: Option<String>,
+    pub(crate) when_paused: WhenPaused,
 }
 
 impl Publish {
@@ -62,6 +64,7 @@ impl Publish {
             parents: Vec::new(),
             rule: None,
             flow_grant: None,
+            when_paused: WhenPaused::Fail,
         }
     }
 
@@ -137,6 +140,15 @@ impl Publish {
         self.flow_grant = Some(name.into());
         self
     }
+
+    /// While its workflow is paused: [fails](WhenPaused::Fail), as by default, or [waits](WhenPaused::Wait). A message
+    /// that waits is sealed when the workflow goes on. One that was under way when it was paused is denied; if it was
+    /// to be confirmed it is sealed anew and sent when the workflow goes on, for the one before is refused for good.
+    /// Not to be confirmed, it is lost, and [`Event::Denied`](crate::Event::Denied) tells.
+    pub const fn when_paused(mut self, when: WhenPaused) -> Self {
+        self.when_paused = when;
+        self
+    }
 }
 
 /// The guard's signed word that a message was admitted.
@@ -183,19 +195,24 @@ impl Client {
     ///
     /// # Errors
     /// Before anything is sent: [`ErrorKind::Usage`], [`ErrorKind::NotAllowed`] with the reason the guard
-    /// would give; [`ErrorKind::GuardUnavailable`], [`ErrorKind::Refused`], [`ErrorKind::Closed`].
+    /// would give; [`ErrorKind::WorkflowPaused`], unless it is to [wait](Publish::when_paused), and then if it waited for
+    /// its time-to-live; [`ErrorKind::GuardUnavailable`], [`ErrorKind::Refused`], [`ErrorKind::Closed`].
     pub async fn send(&self, publish: Publish) -> Result<()> {
-        let prepared = self.prepare(publish, false)?;
+        let deadline = Instant::now() + publish.ttl;
+        let prepared = self.running(|publish| self.prepare(publish, false), publish, deadline).await?;
         let permit = self.permit().await?;
         self.queue(prepared, permit, None, None)
     }
 
-    /// As [`send`](Self::send), but does not wait for room.
+    /// As [`send`](Self::send), but waits neither for room nor for a paused workflow.
     ///
     /// # Errors
     /// Also [`ErrorKind::Overloaded`] if the outbox is full.
     pub fn try_send(&self, publish: Publish) -> Result<()> {
         let prepared = self.prepare(publish, false)?;
+        if let Some(workflow) = self.shared().paused_for(&prepared.slot.rule) {
+            return Err(Error::paused(workflow));
+        }
         let permit =
             std::sync::Arc::clone(&self.shared().room).try_acquire_owned().map_err(|error| match error {
                 tokio::sync::TryAcquireError::Closed => Error::closed(),
@@ -214,8 +231,26 @@ impl Client {
     /// verdict within 15 seconds or the guard restarts meanwhile, and then it is unknown whether it was
     /// admitted.
     pub async fn send_confirmed(&self, publish: Publish) -> Result<Receipt> {
-        let prepared = self.prepare(publish, false)?;
-        self.confirmed(prepared, None).await
+        self.confirmed_running(|publish| self.prepare(publish, false), publish).await
+    }
+
+    /// Prepares, sends and waits for the verdict, and again if the workflow was paused before the message came to the
+    /// guard and it is to wait: the verdict says that it is refused for good, so nothing is sent twice.
+    pub(crate) async fn confirmed_running(
+        &self,
+        prepare: impl Fn(Publish) -> Result<Prepared>,
+        publish: Publish,
+    ) -> Result<Receipt> {
+        let deadline = Instant::now() + publish.ttl;
+        let kept = (publish.when_paused == WhenPaused::Wait).then(|| publish.clone());
+        let mut next = publish;
+        loop {
+            let prepared = self.running(&prepare, next, deadline).await?;
+            match (self.confirmed(prepared, None).await, &kept) {
+                (Err(error), Some(kept)) if error.kind() == ErrorKind::WorkflowPaused => next = kept.clone(),
+                (verdict, _) => return verdict,
+            }
+        }
     }
 
     /// Publishes bytes and waits for the guard's verdict.

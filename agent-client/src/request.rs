@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::Stream;
@@ -24,6 +24,7 @@ use crate::{
     flow::Flow,
     inlet::{Inlet, Raw},
     message::Message,
+    pause::WhenPaused,
     publish::{Prepared, Publish, Receipt},
     sealing::Slot,
     shared::{Command, Link, Shared},
@@ -64,9 +65,31 @@ impl Client {
         let subject = publish.subject.clone();
         // A request is of no use once its asker has gone.
         let ttl = publish.ttl.min(timeout.max(Duration::from_millis(1)));
-        let prepared = self.prepare(publish.ttl(ttl), true)?;
-        let (sender, reply) = oneshot::channel();
+        let deadline = Instant::now() + ttl;
         let asked = async {
+            let mut next = publish.ttl(ttl);
+            loop {
+                let kept = (next.when_paused == WhenPaused::Wait).then(|| next.clone());
+                let prepared = self.running(|publish| self.prepare(publish, true), next, deadline).await?;
+                match (self.ask(prepared).await, kept) {
+                    // Refused for good: it is sealed anew when the workflow goes on.
+                    (Err(error), Some(kept)) if error.kind() == ErrorKind::WorkflowPaused => next = kept,
+                    (answer, _) => return answer,
+                }
+            }
+        };
+        tokio::time::timeout(timeout, asked).await.map_err(|_| {
+            Error::with_reason(
+                ErrorKind::Timeout,
+                Reason::Timeout,
+                format!("no reply on `{subject}` in time"),
+            )
+        })?
+    }
+
+    async fn ask(&self, prepared: Prepared) -> Result<Message> {
+        let (sender, reply) = oneshot::channel();
+        {
             // The reply may overtake the verdict, which follows the guard's disk.
             let confirmed = self.confirmed(prepared, Some(sender));
             tokio::pin!(confirmed);
@@ -83,14 +106,7 @@ impl Client {
                     reply.await.map_err(|_| Error::closed())
                 }
             }
-        };
-        tokio::time::timeout(timeout, asked).await.map_err(|_| {
-            Error::with_reason(
-                ErrorKind::Timeout,
-                Reason::Timeout,
-                format!("no reply on `{subject}` in time"),
-            )
-        })?
+        }
     }
 
     /// Answers requests on the logical subjects that match `pattern`.
@@ -205,8 +221,8 @@ impl Request {
     /// As [`respond`](Self::respond).
     pub async fn respond_with(self, publish: Publish) -> Result<Receipt> {
         let Self { message, client } = self;
-        let prepared = prepare_reply(&client, &message, publish.parent(&message))?;
-        client.confirmed(prepared, None).await
+        let publish = publish.parent(&message);
+        client.confirmed_running(|publish| prepare_reply(&client, &message, publish), publish).await
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     keyring::{Keyring, ReaderKeys},
     message::Message,
     outbox::{Outgoing, Signal},
+    pause::Paused,
     policy_view::View,
     request::Server,
     sealing::{SenderKeys, Slot},
@@ -105,6 +106,8 @@ pub(crate) struct Shared {
     pub(crate) epochs: EpochFloor,
     /// The taint floor, as the guard told.
     pub(crate) floor: Mutex<Label>,
+    /// The workflows that are paused, as the guard told.
+    pub(crate) paused: Mutex<Paused>,
     pub(crate) keyring: Mutex<Keyring>,
     pub(crate) reader_keys: Mutex<ReaderKeys>,
     pub(crate) sender_keys: Mutex<SenderKeys>,

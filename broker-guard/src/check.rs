@@ -1,7 +1,7 @@
 //! The checker: every envelope passes these checks, in this order, or goes nowhere.
 //!
 //! quarantined? → rate → decode → sender, subject and session match → freshness and replay → signature →
-//! policy → label → route. The cheap come first, so that junk costs its sender more than the guard. Each is a small
+//! policy → paused? → label → route. The cheap come first, so that junk costs its sender more than the guard. Each is a small
 //! function with its reasons; a [`Permit`] is made by the last and is what forwarding takes.
 //!
 //! Pure: the time is an argument and nothing here does IO.
@@ -21,6 +21,7 @@ use sealbus_envelope::{
 
 use crate::{
     oversight::holds::{Wanted, wanted},
+    oversight::pause::Workflows,
     policy::{
         compile::{CompiledPolicy, CompiledRule},
         decide::Allowed,
@@ -126,6 +127,8 @@ pub struct View<'v> {
     pub policy: &'v CompiledPolicy,
     /// Whether an agent is in quarantine.
     pub quarantined: &'v HashSet<AgentToken>,
+    /// Which workflows are paused.
+    pub workflows: &'v Workflows,
     /// The largest envelope that can be forwarded with its admission, in bytes.
     pub max_envelope: usize,
     /// How far issued-at may be from the guard's clock, in milliseconds.
@@ -244,6 +247,8 @@ impl Checker {
         };
         let verified = known.verify(decoded, session, seen)?;
         let Allowed { rule, mut faults } = check_policy(view.policy, session, &header, bytes.len())?;
+        // Behind the policy: rule and team are known by now from what was signed, and what deviates is told as such.
+        view.workflows.check(&session.principal, rule)?;
         let claims = session.credential.claims();
         let grant = view.policy.check_flow(claims, &session.floor, &header, bytes.len(), now, &mut faults)?;
         // Last of the checks on the sender, though cheap: who seals with a key that it never opened *and* above

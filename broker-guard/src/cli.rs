@@ -33,6 +33,7 @@ mod taint;
 mod when;
 mod whoami;
 mod why;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -95,6 +96,8 @@ enum Command {
     Taint(taint::Command),
     #[command(subcommand)]
     Order(order::Command),
+    #[command(subcommand)]
+    Workflow(workflow::Command),
     Why(why::Args),
     #[command(subcommand)]
     Audit(audit::Command),
@@ -132,6 +135,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args, output),
         Command::Taint(command) => taint::run(&command, output),
         Command::Order(command) => order::run(&command, output),
+        Command::Workflow(command) => workflow::run(&command, output),
         Command::Why(args) => why::run(&args, output),
         Command::Audit(command) => audit::run(&command, output),
         Command::Graph(command) => graph::run(&command, output),

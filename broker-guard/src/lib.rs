@@ -9,7 +9,7 @@
 //! | [`roster`], [`sessions`] | who is on the bus, who reads what, the relay of sealed keys | no |
 //! | [`anomaly`] | what deviates from an agent's own history, and how far it goes | no |
 //! | [`quarantine`] | what counts against an agent, and where it stands | no, but its enforcement |
-//! | [`oversight`] | what waits for people's approval | no |
+//! | [`oversight`] | what waits for people's approval; what pauses a workflow; the review of what was done | no |
 //! | [`audit`] | the append-only Merkle log | disk |
 //! | [`store`], [`archive`], [`reload`] | durable state, signed policies, what comes into force | disk |
 //! | [`bus`] | connections, logins, envelopes in and out | NATS |

@@ -53,6 +53,10 @@ pub struct Metrics {
     pub dropped: Counter,
     /// Agents quarantined since the start.
     pub quarantined: Counter,
+    /// Workflows paused since the start, by the breaker or by order.
+    pub workflow_pauses: Counter,
+    /// Workflows paused now.
+    pub workflows_paused: Gauge,
     /// Live sessions.
     pub sessions: Gauge,
     /// Requests waiting for a reply.
@@ -100,6 +104,8 @@ impl Metrics {
             gaps: Counter::default(),
             dropped: Counter::default(),
             quarantined: Counter::default(),
+            workflow_pauses: Counter::default(),
+            workflows_paused: Gauge::default(),
             sessions: Gauge::default(),
             open_requests: Gauge::default(),
             held: Gauge::default(),
@@ -136,6 +142,8 @@ impl Metrics {
         registry.register("gaps", "Sequence numbers that never came", metrics.gaps.clone());
         registry.register("dropped", "Messages sent to the guard and never read", metrics.dropped.clone());
         registry.register("quarantined", "Agents quarantined", metrics.quarantined.clone());
+        registry.register("workflow_pauses", "Workflows paused", metrics.workflow_pauses.clone());
+        registry.register("workflows_paused", "Workflows paused now", metrics.workflows_paused.clone());
         registry.register("sessions", "Live sessions", metrics.sessions.clone());
         registry.register("open_requests", "Requests waiting for a reply", metrics.open_requests.clone());
         registry.register("held", "Envelopes that wait for approval", metrics.held.clone());

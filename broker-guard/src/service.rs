@@ -234,6 +234,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     desk.record_in_force(now());
     let memory = Memory { synced: desk.sync_handle(), store: Arc::clone(&store) };
     desk.restore_holds(store.holds(config.roots.bus())?);
+    desk.recall_workflows(store.workflows()?);
 
     let control = link.client.subscribe(wire.control_all()).await?;
     let ingress = link.client.subscribe(wire.ingress_all()).await?;

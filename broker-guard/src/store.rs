@@ -24,6 +24,7 @@ mod log;
 mod orders;
 #[cfg(test)]
 mod tests;
+mod workflows;
 
 use std::{
     fs::{self, OpenOptions},
@@ -131,6 +132,7 @@ impl Store {
             tx.open_table(ORDERS)?;
             tx.open_table(LOG)?;
             tx.open_table(HELD)?;
+            tx.open_table(workflows::WORKFLOWS)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(SCHEMA_KEY)?.map(|schema| schema.value());
             if found.is_none() {

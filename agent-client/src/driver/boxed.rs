@@ -82,6 +82,7 @@ impl Driver {
             kind::REKEY => control::decode(&bytes).map(|rekey| self.on_rekey(&rekey)),
             kind::SUBSCRIBED => control::decode(&bytes).map(|answer| self.on_subscribed(&answer)),
             kind::FLOOR => control::decode(&bytes).map(|FloorNotice { floor }| self.shared.set_floor(floor)),
+            kind::PAUSED => control::decode(&bytes).and_then(|notice| self.shared.set_paused(&notice)),
             kind::LOBBY => control::decode(&bytes).map(|notice| self.on_lobby(&notice)),
             // A newer guard may say more than we understand.
             _ => Ok(()),
@@ -123,6 +124,7 @@ impl Driver {
         }
         sync::set(&shared.view, Some(Arc::clone(&view)));
         shared.set_floor(welcome.floor);
+        shared.doubt_paused();
         if let Some(previous) = previous {
             if view.head.version > previous.head.version {
                 shared.events.send(Event::PolicyChanged { version: view.head.version });
@@ -325,6 +327,14 @@ impl Driver {
             // A responder that has just begun to serve may not have its key yet.
             Reason::NoResponder => return self.again_later(message, reason),
             _ => {}
+        }
+        if reason == Reason::WorkflowPaused {
+            self.shared.assume_paused(&message.slot.rule);
+            let workflow = self.shared.paused_for(&message.slot.rule);
+            if let (Some(confirm), Some(workflow)) = (message.confirm.take(), workflow) {
+                let _gave_up = confirm.send(Err(Error::paused(workflow)));
+            }
+            return;
         }
         if let Some(confirm) = message.confirm {
             let detail = format!("`{}`: {what}: {}", message.subject, reason.meaning());

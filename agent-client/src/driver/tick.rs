@@ -46,6 +46,7 @@ impl Driver {
             self.shared.set_link(Link::GuardAway);
             self.shared.events.send(Event::GuardUnavailable);
         }
+        self.shared.expire_paused();
         if self.is_welcome() {
             if let Some(since) = now.checked_sub(ANSWER_TIMEOUT) {
                 let keys = sync::lock(&self.shared.sender_keys).unanswered(since, now);

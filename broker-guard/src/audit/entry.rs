@@ -133,6 +133,8 @@ pub enum Body<'a> {
     Approval(Approval<'a>),
     /// A held envelope was decided. If it was released, the entry of its admission follows.
     HoldEnded(HoldEnded<'a>),
+    /// A workflow was paused, or goes on.
+    Workflow(Workflow<'a>),
 }
 
 /// See [`Body::Start`].
@@ -353,6 +355,25 @@ pub struct Pruned {
     pub exported: Option<Hex<32>>,
 }
 
+/// See [`Body::Workflow`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workflow<'a> {
+    /// `team:NAME` or `rule:NAME`.
+    pub workflow: Text<'a>,
+    /// `paused` or `resumed`.
+    pub to: Text<'a>,
+    /// What did it: `breaker` or `order`.
+    pub trigger: Text<'a>,
+    /// Who deviated, as subjects name it.
+    pub agent: Option<Text<'a>>,
+    /// The stable reason of the deviation.
+    pub reason: Option<Text<'a>>,
+    /// The digest of the envelope that deviated, if it was one.
+    pub evidence: Option<Hex<32>>,
+    /// A sentence for people.
+    pub detail: Option<Text<'a>>,
+}
+
 /// See [`Body::Checkpoint`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seen<'a> {
@@ -456,6 +477,7 @@ impl Body<'_> {
             Self::Held(_) => "held",
             Self::Approval(_) => "approval",
             Self::HoldEnded(_) => "hold_ended",
+            Self::Workflow(_) => "workflow",
         }
     }
 
@@ -473,6 +495,7 @@ impl Body<'_> {
                 | Self::PolicyChange(_)
                 | Self::Quarantine(_)
                 | Self::Pruned(_)
+                | Self::Workflow(_)
         )
     }
 }

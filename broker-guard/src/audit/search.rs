@@ -165,6 +165,7 @@ fn reason_of<'b>(body: &'b Body<'_>) -> Option<&'b str> {
         Body::Order(order) => order.reason.as_deref(),
         Body::Connection(connection) => connection.reason.as_deref(),
         Body::Quarantine(quarantine) => Some(&quarantine.reason),
+        Body::Workflow(workflow) => workflow.reason.as_deref(),
         _ => None,
     }
 }
@@ -186,6 +187,7 @@ fn agents_of<'b>(body: &'b Body<'_>) -> impl Iterator<Item = &'b str> {
         Body::Session(session) => (Some(&session.agent), None),
         Body::KeyGranted(granted) => (Some(&granted.sender), Some(&granted.reader)),
         Body::Quarantine(quarantine) => (Some(&quarantine.agent), None),
+        Body::Workflow(workflow) => (workflow.agent.as_ref(), Some(&workflow.workflow)),
         _ => (None, None),
     };
     first.into_iter().chain(second).map(AsRef::as_ref)
@@ -198,6 +200,7 @@ fn digests_of<'b>(body: &'b Body<'_>) -> impl Iterator<Item = &'b Hex<32>> {
         Body::Order(order) => (Some(&order.digest), &[]),
         Body::PolicyChange(change) => (Some(&change.digest), &[]),
         Body::Quarantine(quarantine) => (None, &quarantine.evidence),
+        Body::Workflow(workflow) => (workflow.evidence.as_ref(), &[]),
         _ => (None, &[]),
     };
     one.into_iter().chain(many)

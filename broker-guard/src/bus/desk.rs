@@ -9,7 +9,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use rand_core::CryptoRng;
 use sealbus_envelope::{
-    control::{DeniedNotice, Heartbeat, VerdictNotice, encode, kind},
+    control::{DeniedNotice, Heartbeat, VerdictNotice, encode, kind, verb},
     hash::Hash,
     identity::{BusId, SessionId, SigningKey},
     name::AgentToken,
@@ -38,9 +38,11 @@ use crate::{
     store::Store,
     taint::Raise,
 };
+use workflow::Overseer;
 
 mod holding;
 mod orders;
+mod workflow;
 
 /// Verdicts that wait for the log to be on disk.
 #[derive(Debug)]
@@ -91,6 +93,7 @@ pub struct Desk {
     /// Approvals that do not count are logged and told this often: anybody can make some.
     approvals_told: Limiter,
     metrics: Metrics,
+    overseer: Overseer,
     effects: Effects,
     todo: Todo,
 }
@@ -139,9 +142,11 @@ impl Desk {
             holds: Holds::default(),
             approvals_told: Limiter::new(holding::TOLD),
             metrics,
+            overseer: Overseer::default(),
             effects: Effects::default(),
             todo: Todo::default(),
         };
+        desk.overseer.follow(&desk.sessions.in_force().policy);
         desk.show_versions();
         desk
     }
@@ -160,7 +165,8 @@ impl Desk {
         let roster = self.sessions.roster();
         let core = roster.len() + roster.weight() + self.sessions.pending();
         let checks = self.checker.limits_in_use() + self.checker.open_requests();
-        core + checks + self.denials.len() + self.observed.len() + self.tallies.len() + self.holds.len()
+        let counted = self.denials.len() + self.observed.len() + self.tallies.len();
+        core + checks + counted + self.holds.len() + self.overseer.held()
     }
 
     /// To await durability of what was logged.
@@ -187,21 +193,22 @@ impl Desk {
         // With the admission it must still fit, or the server would end the guard's own connection.
         let max_envelope = self.sessions.max_payload().saturating_sub(ADMISSION_RESERVE).min(MAX_ENVELOPE);
         let (in_force, quarantined, roster) = self.sessions.for_checker();
-        let view = View {
-            policy: &in_force.policy,
-            quarantined,
-            freshness_ms: u64::from(in_force.policy.tables().freshness_ms),
-            max_envelope,
-        };
+        let freshness_ms = u64::from(in_force.policy.tables().freshness_ms);
         for message in batch {
+            let workflows = self.overseer.workflows();
+            let view = View { policy: &in_force.policy, quarantined, workflows, freshness_ms, max_envelope };
             let checked =
                 self.checker.check(view, roster, &self.seen, &message.subject, &message.payload, now);
+            // At once: what follows in the batch is of a paused workflow already.
+            self.overseer.look(&in_force.policy, roster, &self.accused, self.policy_since, &checked, now);
             match checked {
                 Ok(permit) if permit.wanted().is_empty() => permits.push((permit, message.payload.clone())),
                 Ok(permit) => waiting.push((permit, message.payload.clone())),
                 Err(denial) => denials.push(*denial),
             }
         }
+        // Before the denials: who is denied for a pause knows by then what is paused.
+        self.tell_trips(now);
         self.metrics.batch.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
         if !permits.is_empty()
             && let Err(unadmitted) = self.admit(permits, now)
@@ -328,7 +335,7 @@ impl Desk {
         // Known already, or the guard's own fault.
         if matches!(
             denial.refused.reason,
-            Reason::Quarantined | Reason::AuditUnavailable | Reason::Overloaded
+            Reason::Quarantined | Reason::AuditUnavailable | Reason::Overloaded | Reason::WorkflowPaused
         ) {
             return;
         }
@@ -445,6 +452,9 @@ impl Desk {
         debug_assert!(before, "effects are carried out after each message");
         let outcome = self.sessions.handle(&subject, &message.payload, &self.seen, now, &mut self.effects);
         self.carry_out(now);
+        if subject.verb == verb::HELLO && outcome.is_ok() {
+            self.tell_paused_to(subject.session);
+        }
         if let Err(refused) = outcome {
             let mut denial = Denial::bare(refused);
             denial.agent = AgentToken::parse(subject.agent).ok();
@@ -622,6 +632,7 @@ impl Desk {
             self.holds.follow(&self.sessions.in_force().policy);
         }
         self.carry_out(now);
+        self.follow_workflows();
         self.show_versions();
         Ok(())
     }
@@ -643,6 +654,7 @@ impl Desk {
         self.carry_out(now);
         self.finish_clears(now);
         self.tick_holds(now);
+        self.tick_workflows(now);
         if self.audit_failed && self.audit.try_recover().is_ok() {
             self.audit_failed = false;
             self.metrics.audit_writable.set(1);

@@ -155,6 +155,8 @@ fn submit(address: SocketAddr, draft: &Draft, output: &Output) -> Result<(), Fai
             "Its sessions end now; its floor falls in about two seconds, when every key that it stands for \
              is refused."
         }
+        OrderKind::Pause => "Everything of it is denied from now on, until a person resumes it.",
+        OrderKind::Resume => "It goes on; who waited for it sends now.",
         _ => "",
     };
     let text = format!("{} {} of {}\n{effect}", paint(GOOD, "✓"), order.kind, paint(STRONG, &order.target));

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use sealbus_client::{Client, Event, Publish};
+use sealbus_client::{Client, Event, Publish, WhenPaused};
 use sealbus_envelope::{label::Label, wire::Parent};
 use serde_json::json;
 
@@ -65,6 +65,9 @@ pub(crate) struct Args {
     /// Wait for the guard's signed verdict on each message
     #[arg(long)]
     confirm: bool,
+    /// While a person looks into its workflow: fail at once, or wait up to an hour
+    #[arg(long, value_name = "WHAT", default_value = "fail", value_parser = ["fail", "wait"])]
+    when_paused: String,
     #[command(flatten)]
     creds: CredsArg,
 }
@@ -74,6 +77,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let client = args.creds.connect().await?;
         let mut publish = Publish::new(&args.subject, payload).content_type(&args.content_type);
+        if args.when_paused == "wait" {
+            publish = publish.when_paused(WhenPaused::Wait);
+        }
         if let Some(label) = &args.label {
             publish = publish.label(session::label(&client, label)?);
         }

@@ -39,7 +39,11 @@ impl CredsArg {
 /// An operation on the bus failed.
 pub(crate) fn failure(error: Error) -> Failure {
     let exit = match error.kind() {
-        ErrorKind::NotAllowed | ErrorKind::Denied | ErrorKind::Refused | ErrorKind::Unauthorized => {
+        ErrorKind::NotAllowed
+        | ErrorKind::Denied
+        | ErrorKind::Refused
+        | ErrorKind::WorkflowPaused
+        | ErrorKind::Unauthorized => {
             Exit::Denied
         }
         ErrorKind::WrongGuard | ErrorKind::Invalid => Exit::Unverified,
@@ -51,6 +55,7 @@ pub(crate) fn failure(error: Error) -> Failure {
             ErrorKind::Unauthorized => "login_refused",
             ErrorKind::Unreachable => "bus_unreachable",
             ErrorKind::GuardUnavailable => "guard_unavailable",
+            ErrorKind::WorkflowPaused => "workflow_paused",
             ErrorKind::WrongGuard => "wrong_guard",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Timeout => "timeout",

@@ -24,7 +24,7 @@ use sealbus_envelope::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::taint::report::FloorReport;
+use crate::{oversight::pause::WorkflowReport, taint::report::FloorReport};
 
 /// Questions that wait for the loop. At one more the asker is told to come again.
 const WAITING: usize = 16;
@@ -52,6 +52,8 @@ pub enum Ask {
     Held(oneshot::Sender<Vec<HeldReport>>),
     /// Hand out the sealed bytes of something held.
     HeldBytes(Hash, oneshot::Sender<Option<Bytes>>),
+    /// Tell every workflow that has a mode or is paused.
+    Workflows(oneshot::Sender<Vec<WorkflowReport>>),
 }
 
 /// Bytes that are no order of this bus.
@@ -186,6 +188,13 @@ pub(super) async fn held_bytes(State(asking): State<Asking>, Path(digest): Path<
 pub(super) async fn floors(State(asking): State<Asking>) -> Response {
     match asking.ask(Ask::Floors).await {
         Ok(floors) => Json(floors).into_response(),
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn workflows(State(asking): State<Asking>) -> Response {
+    match asking.ask(Ask::Workflows).await {
+        Ok(workflows) => Json(workflows).into_response(),
         Err(response) => response,
     }
 }

@@ -7,12 +7,14 @@ mod grant;
 mod oversight;
 mod zone;
 
+use std::collections::HashSet;
+
 use sealbus_envelope::identity::PublicKey;
 use sealbus_envelope::label::{Clearance, Compartments, Integrity, Label, LabelRange, Level};
 use sealbus_envelope::name::Name;
 use sealbus_envelope::policy as record;
 use sealbus_envelope::policy::{
-    MAX_GRANTS, MAX_PARTIES, MAX_RULES, MAX_ZONES, MessageKind, Party, Rate, TaintScope, Who,
+    MAX_GRANTS, MAX_PARTIES, MAX_RULES, MAX_ZONES, MessageKind, Oversight, Party, Rate, TaintScope, Who,
 };
 use sealbus_envelope::subject::Pattern;
 
@@ -39,6 +41,7 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
         grants: Table::new("flow grant", Code::UnknownGrant),
         approver_lists: Table::new("list of approvers", Code::UnknownApprovers),
         people: Vec::new(),
+        directed_teams: directed_teams(raw),
         findings,
     };
     resolver.declare(raw);
@@ -67,6 +70,14 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
     }
 }
 
+/// By the words alone: whether they are right is found with the teams.
+fn directed_teams(raw: &RawPolicy) -> HashSet<String> {
+    let directed = |team: &RawTeam| {
+        team.oversight.as_ref().is_some_and(|mode| mode.value == Oversight::Directed.code())
+    };
+    raw.teams.iter().filter(|(_, team)| directed(team)).map(|(name, _)| name.value.clone()).collect()
+}
+
 fn on(switch: Option<&At<bool>>) -> bool {
     switch.is_some_and(|switch| switch.value)
 }
@@ -82,6 +93,7 @@ struct Resolver<'f> {
     approver_lists: Table,
     /// Who stands on each list of approvers, in their order.
     people: Vec<Vec<(Name, PublicKey)>>,
+    directed_teams: HashSet<String>,
     findings: &'f mut Findings,
 }
 
@@ -210,6 +222,7 @@ impl Resolver<'_> {
         };
         let fan_in = raw.fan_in.as_ref().map(|n| self.number("fan_in", n, MAX_READERS));
         let oversight = self.oversight(raw.oversight.as_ref());
+        self.tight_limits(name, raw);
         let hold = self.hold(raw.hold.as_ref());
         if let Some(raw) = raw.hold.as_ref().filter(|_| matches!(kind, Some(MessageKind::Request { .. }))) {
             let message = "what is asked cannot wait for approval";

@@ -47,6 +47,9 @@ impl Guard {
             Ask::Approve { approval, answer } => self.approval(approval, answer).await,
             Ask::Held(answer) => self.tell_held(answer),
             Ask::HeldBytes(digest, answer) => self.hand_held(&digest, answer),
+            Ask::Workflows(answer) => {
+                let _ = answer.send(self.desk.workflow_report());
+            }
             Ask::Order { order, answer } => {
                 let now = now();
                 let told = match order {
@@ -119,6 +122,8 @@ impl Guard {
         }
         match order.order().kind {
             OrderKind::ClearTaint => self.desk.clear_taint(order.order(), now),
+            OrderKind::Pause => self.desk.pause_workflow(order.order(), now),
+            OrderKind::Resume => self.desk.resume_workflow(order.order(), now),
             // A kind that a newer library knows and this guard does not.
             _ => Err(Refused::new(Reason::OrderUnknown, "order.kind")),
         }

@@ -75,6 +75,7 @@ impl Guard {
                 return;
             }
         };
+        self.desk.member_deviated(agent, changed.record.state, &changed.record.cause, time);
         self.desk.expel(agent, Reason::Quarantined, time);
         self.metrics.quarantined.inc();
         self.desk.record(changed.to_audit(), time);

@@ -83,7 +83,7 @@ impl Store {
 }
 
 /// Remembers the order's id, as part of what carries it out. `false` if it is remembered already.
-fn use_up(tx: &WriteTransaction, order: &Order, now: Millis) -> Result<bool, Failed> {
+pub(super) fn use_up(tx: &WriteTransaction, order: &Order, now: Millis) -> Result<bool, Failed> {
     let mut orders = tx.open_table(ORDERS)?;
     orders.retain(|_, until| until > now.0)?;
     let until = order.valid_until.plus(KEPT_MS).0;

@@ -14,6 +14,7 @@ mod control;
 mod floors;
 mod flow;
 mod noninterference;
+mod oversight;
 mod reference;
 mod simulation;
 mod taint;

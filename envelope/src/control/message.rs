@@ -72,6 +72,8 @@ pub mod kind {
     pub const APPROVAL: &str = "approval";
     /// [`Handed`](super::Handed): answer to held.
     pub const HANDED: &str = "handed";
+    /// [`PausedNotice`](super::PausedNotice): which workflows that you send in are paused.
+    pub const PAUSED: &str = "paused";
 }
 
 /// CONNECT's `auth_token`, before base64url.
@@ -243,6 +245,23 @@ pub struct Welcome {
 pub struct FloorNotice {
     /// The join of the labels of all it was given to read. What it publishes is to dominate it, but for flow grants.
     pub floor: Label,
+}
+
+/// `paused`: every workflow that is paused and that the session sends in, after the welcome if there is one, whenever
+/// that changes (none at all when the last one goes on), and again every fifteen seconds while there is one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedNotice {
+    /// All of them: what is not named here is not paused.
+    pub workflows: Vec<PausedWorkflow>,
+}
+
+/// A workflow that is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedWorkflow {
+    /// As [`Workflow`](crate::order::Workflow) is written: `team:NAME` or `rule:NAME`.
+    pub workflow: String,
+    /// Since when, by the guard's clock.
+    pub since: Millis,
 }
 
 /// `verdict`: the guard's decision on a confirmed publish.

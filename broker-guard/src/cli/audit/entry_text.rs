@@ -13,7 +13,7 @@ pub(crate) fn line(leaf: u64, entry: &Entry<'_>, tables: Option<&Tables>) -> Str
     let kind = entry.body.kind();
     let style = match &entry.body {
         Body::Admitted(_) => GOOD,
-        Body::Denied(_) | Body::Gap(_) | Body::Quarantine(_) => BAD,
+        Body::Denied(_) | Body::Gap(_) | Body::Quarantine(_) | Body::Workflow(_) => BAD,
         _ => anstyle::Style::new(),
     };
     let date = super::super::when::date(entry.time);
@@ -68,6 +68,10 @@ fn what(body: &Body<'_>, tables: Option<&Tables>) -> String {
             format!("{} {from} to {}", p.what, p.to)
         }
         Body::Quarantine(q) => format!("{} {} to {}: {}", q.agent, q.from, q.to, q.reason),
+        Body::Workflow(w) => {
+            let detail = w.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!("{} {} by {}{detail}", w.workflow, w.to, w.trigger)
+        }
         Body::Checkpoint(c) => format!("{} at {}", c.origin, c.size),
         Body::Pruned(p) => {
             let export =

@@ -12,7 +12,7 @@ use super::Resolver;
 use crate::anomaly::SIGNALS;
 use crate::policy::diagnostic::{Code, Finding, nearest};
 use crate::policy::names::checked_name;
-use crate::policy::source::{At, RawAnomaly, RawApprovers, RawAsked, RawHold, RawPolicy};
+use crate::policy::source::{At, RawAnomaly, RawApprovers, RawAsked, RawHold, RawPolicy, RawRule};
 
 /// The highest score that a policy can name.
 const MAX_SCORE: f64 = 10_000.0;
@@ -119,6 +119,40 @@ impl Resolver<'_> {
     pub(super) fn oversight(&mut self, written: Option<&At<String>>) -> Option<Oversight> {
         let choices = [Oversight::Directed, Oversight::OpenEnded].map(|mode| (mode.code(), mode));
         self.choice("oversight", written, choices)
+    }
+
+    /// A directed workflow is held to tight limits, so they are written down: a default is nobody's decision.
+    pub(super) fn tight_limits(&mut self, name: &At<String>, raw: &RawRule) {
+        let directed = |written: &Option<At<String>>| {
+            written.as_ref().is_some_and(|mode| mode.value == Oversight::Directed.code())
+        };
+        let why = if directed(&raw.oversight) {
+            format!("the rule `{}` is directed", name.value)
+        } else {
+            // Who serves a request rule sends its answers under it.
+            let serves = raw.kind.as_ref().is_some_and(|kind| kind.value == "request");
+            let servers = raw.subscribers.iter().filter(|_| serves);
+            let senders = raw.publishers.iter().chain(servers).flat_map(|list| &list.value);
+            let teams = senders.filter(|party| !party.agent).map(|party| &party.name.value);
+            let Some(team) = teams.into_iter().find(|team| self.directed_teams.contains(*team)) else { return };
+            format!("the team `{team}`, which sends under the rule `{}`, is directed", name.value)
+        };
+        for (key, missing, example) in [
+            ("rate", raw.rate.is_none(), "rate = { per_second = 5, burst = 20 }"),
+            ("max_bytes", raw.max_bytes.is_none(), "max_bytes = 65536"),
+        ] {
+            if !missing {
+                continue;
+            }
+            let message = format!("{why}, and it states no `{key}`");
+            let help = format!(
+                "write what the workflow needs and no more, such as `{example}`: more than that pauses it"
+            );
+            self.findings.push(
+                Finding::error(Code::MissingKey, message, raw.span.clone(), "without a limit of its own")
+                    .help(help),
+            );
+        }
     }
 
     pub(super) fn supervision(&mut self, raw: &RawPolicy) -> Option<Supervision> {
