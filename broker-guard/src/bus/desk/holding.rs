@@ -312,6 +312,10 @@ impl Desk {
     /// Gives why it was denied instead.
     fn release(&mut self, digest: &Hash, now: Millis) -> Option<Reason> {
         let (held, bytes) = (self.holds.get(digest)?.clone(), self.holds.bytes(digest)?.clone());
+        // It stays held, and is tried again each second, until the workflow goes on or its deadline is over.
+        if self.is_paused(&held) {
+            return None;
+        }
         let Released { verified, observed } = match self.may_release(&held, &bytes, now) {
             Ok(released) => released,
             Err(refused) => {

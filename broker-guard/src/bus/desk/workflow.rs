@@ -7,6 +7,7 @@ use moka::sync::Cache;
 use sealbus_envelope::{
     control::{PausedNotice, PausedWorkflow, encode, kind},
     hash::Hash,
+    identity::Credential,
     name::AgentToken,
     order::{Order, Target, Workflow},
     reason::{Reason, Refused},
@@ -20,6 +21,7 @@ use crate::{
     check::{Denial, Permit},
     events::{Event, Kind},
     oversight::{
+        holds::Held,
         breaker::{Breaker, is_deviation, tripped, tripped_by_member},
         pause::{By, Pause, Standing, WorkflowReport, Workflows, sends_in},
     },
@@ -163,6 +165,23 @@ impl Desk {
     #[must_use]
     pub fn workflow_report(&self) -> Vec<WorkflowReport> {
         self.overseer.workflows.report(&self.sessions.in_force().policy)
+    }
+
+    /// Whether something held is of a paused workflow: approvals say that people want it, not that it may go now.
+    pub(super) fn is_paused(&self, held: &Held) -> bool {
+        let workflows = &self.overseer.workflows;
+        if workflows.paused().next().is_none() {
+            return false;
+        }
+        let (bus, issuer) = (self.bus, &self.sessions.roots().issuer);
+        let policy = &self.sessions.in_force().policy;
+        let sender = Credential::verify(&held.credential, bus, issuer).ok();
+        let who = sender.and_then(|credential| policy.principal(credential.claims()).ok());
+        match (who, policy.rule(held.rule.as_str())) {
+            (Some(who), Some(rule)) => workflows.check(&who, rule).is_err(),
+            // It is denied for what it is.
+            _ => false,
+        }
     }
 
     /// Which workflows are paused.
