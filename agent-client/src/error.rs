@@ -70,7 +70,9 @@ impl ErrorKind {
             Self::Overloaded => "slow down, or raise the limit",
             Self::Timeout => "try again",
             Self::Invalid => "tell the security team: the sender or the server is faulty or hostile",
-            Self::WorkflowPaused => "wait for it: `WhenPaused::Wait`, or ask who watches it: `sealbus workflow list`",
+            Self::WorkflowPaused => {
+                "wait for it: `WhenPaused::Wait`, or ask who watches it: `sealbus workflow list`"
+            }
             Self::Closed => "connect again",
         }
     }

@@ -43,9 +43,7 @@ pub(crate) fn failure(error: Error) -> Failure {
         | ErrorKind::Denied
         | ErrorKind::Refused
         | ErrorKind::WorkflowPaused
-        | ErrorKind::Unauthorized => {
-            Exit::Denied
-        }
+        | ErrorKind::Unauthorized => Exit::Denied,
         ErrorKind::WrongGuard | ErrorKind::Invalid => Exit::Unverified,
         ErrorKind::Usage => Exit::Config,
         _ => Exit::Failure,

@@ -73,7 +73,8 @@ fn named(dir: &BusDir, text: &str) -> Result<Workflow, Failure> {
     let team = bundle.tables().team(text).map(|team| Workflow::Team(team.name.clone()));
     let rule = bundle.records().rules.iter().find(|rule| rule.name.as_str() == text);
     let rule = rule.map(|rule| Workflow::Rule(rule.name.clone()));
-    let told = |message: String, remedy: &str| Err(Failure::told(Exit::Config, "no_such_workflow", message, remedy));
+    let told =
+        |message: String, remedy: &str| Err(Failure::told(Exit::Config, "no_such_workflow", message, remedy));
     match (Workflow::parse(text), team, rule) {
         (Ok(workflow), ..) => Ok(workflow),
         (Err(_), Some(_), Some(_)) => {

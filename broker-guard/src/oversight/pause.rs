@@ -255,7 +255,9 @@ impl Workflows {
     ) -> WorkflowReport {
         let team_name = |id| policy.team(id).map(|team| team.name.to_string());
         let (in_policy, pattern, senders) = match workflow {
-            Workflow::Team(name) => (policy.team_named(name.as_str()).is_some(), None, vec![name.to_string()]),
+            Workflow::Team(name) => {
+                (policy.team_named(name.as_str()).is_some(), None, vec![name.to_string()])
+            }
             Workflow::Rule(name) => match policy.rule(name.as_str()) {
                 None => (false, None, Vec::new()),
                 Some(rule) => {

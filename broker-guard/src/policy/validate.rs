@@ -72,9 +72,8 @@ pub(crate) fn validate(raw: &RawPolicy, findings: &mut Findings) -> Policy {
 
 /// By the words alone: whether they are right is found with the teams.
 fn directed_teams(raw: &RawPolicy) -> HashSet<String> {
-    let directed = |team: &RawTeam| {
-        team.oversight.as_ref().is_some_and(|mode| mode.value == Oversight::Directed.code())
-    };
+    let directed =
+        |team: &RawTeam| team.oversight.as_ref().is_some_and(|mode| mode.value == Oversight::Directed.code());
     raw.teams.iter().filter(|(_, team)| directed(team)).map(|(name, _)| name.value.clone()).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use sealbus_envelope::reason::Refused;
 use sealbus_envelope::{
     control::{PausedNotice, VerdictNotice, kind},
     order::{Order, OrderId, OrderKind, Target, Workflow},
@@ -15,7 +16,6 @@ use sealbus_guard::{
     oversight::pause::By,
     quarantine::state::{Cause, State, Trigger},
 };
-use sealbus_envelope::reason::Refused;
 
 use super::world::{Agent, Did, Sending, World, label, name};
 
@@ -227,7 +227,9 @@ fn a_person_pauses_any_workflow_and_whoever_connects_hears_of_it() {
     assert!(!again.is_empty(), "a notice may be lost");
     let report = world.desk.workflow_report();
     let of_guest = report.iter().find(|report| report.workflow == "team:guest").unwrap();
-    assert!(matches!(&of_guest.paused.as_ref().unwrap().by, By::Order { why, .. } if why == "looked into it"));
+    assert!(
+        matches!(&of_guest.paused.as_ref().unwrap().by, By::Order { why, .. } if why == "looked into it")
+    );
     assert_eq!(report.iter().filter(|report| report.mode.as_deref() == Some("directed")).count(), 2);
 }
 

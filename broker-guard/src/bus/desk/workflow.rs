@@ -21,8 +21,8 @@ use crate::{
     check::{Denial, Permit},
     events::{Event, Kind},
     oversight::{
-        holds::Held,
         breaker::{Breaker, is_deviation, tripped, tripped_by_member},
+        holds::Held,
         pause::{By, Pause, Standing, WorkflowReport, Workflows, sends_in},
     },
     policy::{compile::CompiledPolicy, decide::Principal},
@@ -90,7 +90,8 @@ impl Overseer {
                 self.count(policy, &session.principal, header.rule, header.issued_at, (id, digest), now);
             }
             Err(denial) => {
-                let Some(digest) = denial.digest.filter(|digest| denial.signed && !accused.contains_key(digest))
+                let Some(digest) =
+                    denial.digest.filter(|digest| denial.signed && !accused.contains_key(digest))
                 else {
                     return;
                 };

@@ -43,9 +43,7 @@ fn text(workflows: &[WorkflowReport], now: Millis) -> String {
     let row = |report: &WorkflowReport| {
         let mode = report.mode.clone().unwrap_or_else(|| "-".to_owned());
         let (state, since, why) = match &report.paused {
-            Some(pause) => {
-                ("paused", relative(pause.since, now), printable(&pause.by.in_words()))
-            }
+            Some(pause) => ("paused", relative(pause.since, now), printable(&pause.by.in_words())),
             None => {
                 let resumed = report.resumed.map(|since| format!("resumed {}", relative(since, now)));
                 ("running", resumed.unwrap_or_default(), String::new())

@@ -54,7 +54,8 @@ fn text(report: &WorkflowReport, now: Millis) -> String {
         None => "none in the policy in force",
     };
     let senders = if report.senders.is_empty() { "nobody".to_owned() } else { report.senders.join(", ") };
-    let pattern = report.pattern.as_ref().map(|pattern| format!("\n  subjects  {pattern}")).unwrap_or_default();
+    let pattern =
+        report.pattern.as_ref().map(|pattern| format!("\n  subjects  {pattern}")).unwrap_or_default();
     let head = format!("{}\n  mode      {mode}\n  senders   {senders}{pattern}", paint(STRONG, name));
     let Some(pause) = &report.paused else {
         let resumed = report.resumed.map(|at| format!(", since {} ({})", rfc3339(at), relative(at, now)));
@@ -74,9 +75,14 @@ fn text(report: &WorkflowReport, now: Millis) -> String {
                 text.push_str(&format!("\n  what happened   sealbus why {id}"));
             }
             text.push_str(&format!("\n  who it was      sealbus audit search --agent {agent} --since 1h"));
-            text.push_str(&format!("\n  take it off     sealbus quarantine add {} --reason '…'", agent.name()));
+            text.push_str(&format!(
+                "\n  take it off     sealbus quarantine add {} --reason '…'",
+                agent.name()
+            ));
         }
-        By::Order { .. } => text.push_str(&format!("\n  who ordered it  sealbus audit search --agent {name}")),
+        By::Order { .. } => {
+            text.push_str(&format!("\n  who ordered it  sealbus audit search --agent {name}"))
+        }
     }
     text.push_str(&format!("\n  let it go on    sealbus workflow resume {name} --reason '…'"));
     text

@@ -134,7 +134,9 @@ impl Resolver<'_> {
             let servers = raw.subscribers.iter().filter(|_| serves);
             let senders = raw.publishers.iter().chain(servers).flat_map(|list| &list.value);
             let teams = senders.filter(|party| !party.agent).map(|party| &party.name.value);
-            let Some(team) = teams.into_iter().find(|team| self.directed_teams.contains(*team)) else { return };
+            let Some(team) = teams.into_iter().find(|team| self.directed_teams.contains(*team)) else {
+                return;
+            };
             format!("the team `{team}`, which sends under the rule `{}`, is directed", name.value)
         };
         for (key, missing, example) in [
