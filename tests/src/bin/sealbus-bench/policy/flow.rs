@@ -216,10 +216,12 @@ impl Guard {
 
     /// The mean time of checking one of them; all must pass.
     fn check(&mut self, sender: &Sender, envelopes: &[Vec<u8>], now: Millis) -> Duration {
-        let quarantined = HashSet::new();
+        let (quarantined, workflows) =
+            (HashSet::new(), sealbus_guard::oversight::pause::Workflows::default());
         let view = View {
             policy: &self.policy,
             quarantined: &quarantined,
+            workflows: &workflows,
             max_envelope: usize::MAX,
             freshness_ms: HOUR,
         };
