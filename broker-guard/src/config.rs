@@ -21,6 +21,10 @@ use sealbus_envelope::{
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::events::settings::EventSettings;
+
+mod events;
+
 /// The file name that commands look for.
 pub const FILE_NAME: &str = "sealbus.toml";
 /// Where health and metrics are served when the file does not say.
@@ -57,6 +61,8 @@ pub struct Config {
     pub keys: KeyPaths,
     /// What nats-server calls things.
     pub nats: NatsNames,
+    /// Where events go.
+    pub events: EventSettings,
 }
 
 /// The guard's key files.
@@ -139,6 +145,7 @@ impl Config {
                 account: account(&at, nats.account, "BUS")?,
                 system_account: account(&at, nats.system_account, "SYS")?,
             },
+            events: events::settings(&at, base, raw.events)?,
             path: path.to_owned(),
         })
     }
@@ -173,6 +180,8 @@ struct RawConfig {
     keys: RawKeys,
     #[serde(default)]
     nats: RawNats,
+    #[serde(default)]
+    events: events::RawEvents,
 }
 
 #[derive(Deserialize)]

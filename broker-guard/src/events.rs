@@ -1,10 +1,28 @@
-//! Events for the security team: one JSON object each, on `sb.events.<kind>`.
+//! Events for the security team: one JSON object each, in the form of OCSF, on `sb.events.<kind>`, in a durable
+//! stream, in a file and to webhooks.
+//!
+//! Who has something to tell makes an [`Event`] and hands it over; [`ocsf`] writes it, one file a class, and
+//! [`herald`] brings it to every [`sink`]. What Sealbus knows beyond OCSF's words is in `unmapped.sealbus`,
+//! the fields of [`Event`] as they are.
+
+mod api;
+pub mod atlas;
+mod authentication;
+mod detection;
+pub mod herald;
+mod lifecycle;
+pub mod ocsf;
+pub mod queue;
+pub mod settings;
+pub mod sink;
 
 use sealbus_envelope::{reason::Reason, time::Millis};
 use serde::Serialize;
 
+use ocsf::Severity;
+
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A guard started.
@@ -43,9 +61,40 @@ pub enum Kind {
     AuditUnavailable,
     /// The audit log can be written again.
     AuditRecovered,
+    /// Nothing: somebody tries whether events arrive.
+    Test,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Started,
+        Self::Stopping,
+        Self::Denied,
+        Self::Observed,
+        Self::Connection,
+        Self::Quarantine,
+        Self::Anomaly,
+        Self::Held,
+        Self::Approval,
+        Self::Workflow,
+        Self::Evidence,
+        Self::SinkDropped,
+        Self::Order,
+        Self::Changed,
+        Self::ChangeRefused,
+        Self::Dropped,
+        Self::AuditUnavailable,
+        Self::AuditRecovered,
+        Self::Test,
+    ];
+
+    /// The kind that [`Kind::token`] names.
+    #[must_use]
+    pub fn parse(token: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.token() == token)
+    }
+
     /// The last token of the event's subject.
     #[must_use]
     pub const fn token(self) -> &'static str {
@@ -68,8 +117,21 @@ impl Kind {
             Self::Dropped => "dropped",
             Self::AuditUnavailable => "audit_unavailable",
             Self::AuditRecovered => "audit_recovered",
+            Self::Test => "test",
         }
     }
+}
+
+/// Where in the life of a finding an event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It is new.
+    Opened,
+    /// More is known.
+    Updated,
+    /// It is dealt with.
+    Closed,
 }
 
 /// One event. Fields that do not apply are left out.
@@ -78,6 +140,7 @@ pub struct Event {
     /// What happened.
     pub kind: Kind,
     /// The guard's clock, unix milliseconds.
+    #[serde(skip)]
     pub time: Millis,
     /// The agent, as subjects name it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +181,30 @@ pub struct Event {
     /// Anything else, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How it came out, where there are several ways: of a connection `admitted`, `lobby`, `refused`, `kicked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'static str>,
+    /// Where the connection comes from, as the server says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The nats-server, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// What was asked for, such as an order's kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Who asked for it, if it was not `agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Which finding it belongs to; without one, all of a kind about one agent are one finding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finding: Option<String>,
+    /// Where in that finding's life it stands; without one, at its beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// How grave it is, if it is not what its kind usually is.
+    #[serde(skip)]
+    pub severity: Option<Severity>,
 }
 
 impl Event {
@@ -140,6 +227,14 @@ impl Event {
             count: None,
             signed: None,
             detail: None,
+            outcome: None,
+            host: None,
+            server: None,
+            operation: None,
+            by: None,
+            finding: None,
+            phase: None,
+            severity: None,
         }
     }
 
@@ -156,6 +251,34 @@ impl Event {
     #[must_use]
     pub fn about(mut self, agent: impl ToString) -> Self {
         self.agent = Some(agent.to_string());
+        self
+    }
+
+    /// Part of a finding.
+    #[must_use]
+    pub fn part_of(mut self, finding: impl Into<String>, phase: Phase) -> Self {
+        (self.finding, self.phase) = (Some(finding.into()), Some(phase));
+        self
+    }
+
+    /// Where in a finding's life it stands.
+    #[must_use]
+    pub const fn phase(mut self, phase: Phase) -> Self {
+        self.phase = Some(phase);
+        self
+    }
+
+    /// Graver or less grave than its kind usually is.
+    #[must_use]
+    pub const fn severity(mut self, severity: Severity) -> Self {
+        self.severity = Some(severity);
+        self
+    }
+
+    /// Asked for by somebody.
+    #[must_use]
+    pub fn asked(mut self, operation: impl Into<String>, by: impl Into<String>) -> Self {
+        (self.operation, self.by) = (Some(operation.into()), Some(by.into()));
         self
     }
 

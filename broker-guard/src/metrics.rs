@@ -14,7 +14,9 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use sealbus_envelope::reason::Reason;
+use sealbus_envelope::{reason::Reason, time::Millis};
+
+use crate::events::Kind;
 
 /// Labels of the denial counter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +32,20 @@ pub struct OutcomeLabel {
     outcome: &'static str,
 }
 
+/// Labels of the event counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// What happened.
+    kind: &'static str,
+}
+
+/// Labels of what is counted for each sink of events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SinkLabel {
+    /// Which sink.
+    sink: String,
+}
+
 /// The guard's metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -43,6 +59,16 @@ pub struct Metrics {
     connections: Family<OutcomeLabel, Counter>,
     orders: Family<OutcomeLabel, Counter>,
     changes_refused: Family<ReasonLabel, Counter>,
+    events: Family<KindLabel, Counter>,
+    sink_delivered: Family<SinkLabel, Counter>,
+    sink_failed: Family<SinkLabel, Counter>,
+    sink_dropped: Family<SinkLabel, Counter>,
+    sink_waiting: Family<SinkLabel, Gauge>,
+    sink_up: Family<SinkLabel, Gauge>,
+    /// Agents that are watched now.
+    pub watched: Gauge,
+    /// Until when the status statement may be relied on, unix seconds.
+    pub status_valid_until: Gauge,
     /// Control messages handled, refused ones included.
     pub control: Counter,
     /// Key grants relayed to readers.
@@ -99,6 +125,14 @@ impl Metrics {
             connections: Family::default(),
             orders: Family::default(),
             changes_refused: Family::default(),
+            events: Family::default(),
+            sink_delivered: Family::default(),
+            sink_failed: Family::default(),
+            sink_dropped: Family::default(),
+            sink_waiting: Family::default(),
+            sink_up: Family::default(),
+            watched: Gauge::default(),
+            status_valid_until: Gauge::default(),
             control: Counter::default(),
             grants: Counter::default(),
             gaps: Counter::default(),
@@ -165,6 +199,34 @@ impl Metrics {
             "1 if the audit log can be written",
             metrics.audit_writable.clone(),
         );
+        registry.register("events", "Events told, by kind", metrics.events.clone());
+        registry.register(
+            "sink_delivered",
+            "Events that a sink has, by sink",
+            metrics.sink_delivered.clone(),
+        );
+        registry.register(
+            "sink_failures",
+            "Attempts to deliver events that failed, by sink",
+            metrics.sink_failed.clone(),
+        );
+        registry.register(
+            "sink_dropped",
+            "Events that a sink will never get, by sink",
+            metrics.sink_dropped.clone(),
+        );
+        registry.register(
+            "sink_waiting",
+            "Events that wait for a sink, by sink",
+            metrics.sink_waiting.clone(),
+        );
+        registry.register("sink_up", "1 if the last delivery to a sink succeeded", metrics.sink_up.clone());
+        registry.register("watched", "Agents that are watched now", metrics.watched.clone());
+        registry.register(
+            "status_valid_until_seconds",
+            "Until when the status statement may be relied on, unix time",
+            metrics.status_valid_until.clone(),
+        );
         registry.register("batch_envelopes", "Envelopes a batch", metrics.batch.clone());
         registry.register(
             "batch_seconds",
@@ -214,6 +276,41 @@ impl Metrics {
         self.approvals.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// Counts an event.
+    pub fn event(&self, kind: Kind) {
+        self.events.get_or_create(&KindLabel { kind: kind.token() }).inc();
+    }
+
+    /// Counts events that a sink has.
+    pub fn sink_delivered(&self, sink: &str, count: usize) {
+        self.sink_delivered.get_or_create(&SinkLabel::of(sink)).inc_by(u64::try_from(count).unwrap_or(0));
+    }
+
+    /// Counts an attempt that failed.
+    pub fn sink_failed(&self, sink: &str) {
+        self.sink_failed.get_or_create(&SinkLabel::of(sink)).inc();
+    }
+
+    /// Counts an event that a sink will never get.
+    pub fn sink_dropped(&self, sink: &str) {
+        self.sink_dropped.get_or_create(&SinkLabel::of(sink)).inc();
+    }
+
+    /// How many events wait for a sink.
+    pub fn sink_waiting(&self, sink: &str, waiting: usize) {
+        self.sink_waiting.get_or_create(&SinkLabel::of(sink)).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the last delivery to a sink succeeded.
+    pub fn sink_up(&self, sink: &str, up: bool) {
+        self.sink_up.get_or_create(&SinkLabel::of(sink)).set(i64::from(up));
+    }
+
+    /// Until when the status statement may be relied on.
+    pub fn status_valid_until(&self, time: Millis) {
+        self.status_valid_until.set(i64::try_from(time.seconds()).unwrap_or(i64::MAX));
+    }
+
     /// Everything in Prometheus' text form.
     #[must_use]
     pub fn render(&self) -> String {
@@ -221,5 +318,11 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl SinkLabel {
+    fn of(sink: &str) -> Self {
+        Self { sink: sink.to_owned() }
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     },
     clock::now,
     config::Config,
+    events::{herald::Herald, settings::SinkError},
     http::{self, Pages, StatusReport, ask::Asking},
     keyfile::{GuardKeys, KeyFileError},
     metrics::Metrics,
@@ -41,6 +42,7 @@ use crate::{
 };
 
 mod approvals;
+mod heralds;
 mod memory;
 mod orders;
 mod policies;
@@ -100,6 +102,9 @@ pub enum ServiceError {
     /// A server is not fit, or the callout is not in force.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// A sink of events cannot be made ready.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// The authenticator cannot start.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -154,6 +159,9 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         .await
         .map_err(|source| ServiceError::Http { address: config.http_listen, source })?;
 
+    // Before anything else is touched: a webhook that cannot work is a fault of the configuration.
+    let sinks = config.events.sinks()?;
+
     let link = link::connect(&config, &keys.guard, "for envelopes").await?;
     let logins = link::connect(&config, &keys.guard, "for logins").await?;
     let system = link::connect(&config, &keys.system, "to the system account").await?;
@@ -168,6 +176,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         tracing::info!("no JetStream: policies come from the guard's file only");
         None
     };
+    let bus_sink = heralds::bus(&config, &keys.guard, &servers).await?;
     let published = match &shelf {
         // What is wrong with it is told when the guard runs and looks again.
         Some(shelf) => shelf.newest(&loader).await.unwrap_or_default(),
@@ -192,6 +201,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     tell_loss(&mut audit, &store, &log_name(&config)).await?;
     let guard = GuardEpoch { epoch: audit.epoch(), challenge: challenge(&mut UnwrapErr(getrandom::SysRng)) };
 
+    let source = heralds::source(&config, &keys.guard, audit.epoch());
     let wire = config.subjects();
     let bars = Arc::new(Bars::load(&store)?);
     let (hall, door) = Hall::new(&in_force, Arc::clone(&bars));
@@ -242,7 +252,10 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let (looked, looks) = mpsc::channel(LOOKS);
     let (found, offered) = mpsc::channel(OFFERS);
     let keeper = Keeper::new(loader, watch, shelf, in_force, found);
+    // Only now: a guard that does not start has nothing to tell.
+    let herald = Herald::start(source, std::iter::once(bus_sink).chain(sinks).collect(), metrics.clone());
     let guard = Guard {
+        herald,
         heard: Heard::default(),
         report: Arc::new(ArcSwap::from_pointee(StatusReport::default())),
         enforcer: Arc::new(Enforcer::new(Arc::clone(&store), bars)),

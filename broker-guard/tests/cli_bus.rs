@@ -187,7 +187,16 @@ fn a_bus_is_used_watched_and_stopped() {
     let mut watch =
         Running::ready(&place, &["events", "--creds", oncall, "--kind", "changed", "--count", "1", "--json"]);
     says(&place, &["agent", "revoke", "bob", "-c", "bus", "--json"]);
-    assert_eq!(watch.object()["kind"], "changed");
+    let changed = watch.object();
+    assert_eq!(
+        (&changed["class_uid"], &changed["unmapped"]["sealbus"]["kind"]),
+        (&6003.into(), &"changed".into())
+    );
+    let kept = says(
+        &place,
+        &["events", "--since", "1h", "--kind", "changed", "--count", "1", "-c", "bus", "--json"],
+    );
+    assert_eq!(kept["metadata"]["uid"], changed["metadata"]["uid"]);
     let revoked = place.run(&["pub", "hello.world", "x", "--creds", bob]);
     assert_eq!(revoked.status.code(), Some(3));
     assert!(text(&revoked.stderr).contains("[revoked]"), "{}", text(&revoked.stderr));

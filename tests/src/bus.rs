@@ -20,6 +20,7 @@ use sealbus_guard::{
     bus::bucket::Bucket,
     clock,
     config::{Config, KeyPaths, NatsNames},
+    events::settings::EventSettings,
     keyfile,
     metrics::Metrics,
     natsserver::PUBLISHER_INBOX_PREFIX,
@@ -484,5 +485,6 @@ fn config(dir: &Path, roots: &Roots, url: String) -> Config {
             publisher: path("publisher.seed"),
         },
         nats: NatsNames { account: "BUS".to_owned(), system_account: "SYS".to_owned() },
+        events: EventSettings::default(),
     }
 }

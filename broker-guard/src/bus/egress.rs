@@ -20,6 +20,8 @@ pub struct Outgoing {
     admission: Option<String>,
     approvals: Option<String>,
     payload: Bytes,
+    /// Not a message but something to tell: the herald writes it and brings it to all sinks.
+    event: Option<Box<Event>>,
 }
 
 impl Outgoing {
@@ -32,12 +34,7 @@ impl Outgoing {
         admission: &Admission,
         payload: Bytes,
     ) -> Self {
-        Self {
-            subject: wire.delivery(level, logical),
-            admission: Some(admission.encode()),
-            approvals: None,
-            payload,
-        }
+        Self::message(wire.delivery(level, logical), Some(admission.encode()), payload)
     }
 
     /// An admitted envelope to one session.
@@ -50,12 +47,7 @@ impl Outgoing {
         admission: &Admission,
         payload: Bytes,
     ) -> Self {
-        Self {
-            subject: wire.session_box(agent, &session, kind),
-            admission: Some(admission.encode()),
-            approvals: None,
-            payload,
-        }
+        Self::message(wire.session_box(agent, &session, kind), Some(admission.encode()), payload)
     }
 
     /// A message to one session.
@@ -67,12 +59,7 @@ impl Outgoing {
         kind: &str,
         payload: Vec<u8>,
     ) -> Self {
-        Self {
-            subject: wire.session_box(agent, &session, kind),
-            admission: None,
-            approvals: None,
-            payload: payload.into(),
-        }
+        Self::message(wire.session_box(agent, &session, kind), None, payload.into())
     }
 
     /// A message to a session that only its control subject names, because the guard does not know it. None if
@@ -87,24 +74,34 @@ impl Outgoing {
     ) -> Option<Self> {
         let known = token.len() == 26 && token.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
         let subject = format!("{}.box.{agent}.{token}.{kind}", wire.prefix());
-        known.then(|| Self { subject, admission: None, approvals: None, payload: payload.into() })
+        known.then(|| Self::message(subject, None, payload.into()))
     }
 
     /// A heartbeat to the agents of a slot.
     #[must_use]
     pub fn heartbeat(wire: &WireSubjects, partition: Partition, payload: Bytes) -> Self {
-        Self { subject: wire.heartbeat(partition), admission: None, approvals: None, payload }
+        Self::message(wire.heartbeat(partition), None, payload)
     }
 
-    /// An event.
+    /// An event. What is published of it is for the herald to write.
     #[must_use]
     pub fn event(wire: &WireSubjects, event: &Event) -> Self {
-        let payload = serde_json::to_vec(event).unwrap_or_default();
-        Self {
-            subject: wire.event(event.kind.token()),
-            admission: None,
-            approvals: None,
-            payload: payload.into(),
+        let message = Self::message(wire.event(event.kind.token()), None, Bytes::new());
+        Self { event: Some(Box::new(event.clone())), ..message }
+    }
+
+    const fn message(subject: String, admission: Option<String>, payload: Bytes) -> Self {
+        Self { subject, admission, approvals: None, payload, event: None }
+    }
+
+    /// The event, or the message if it is none.
+    ///
+    /// # Errors
+    /// The message.
+    pub fn into_event(self) -> Result<Event, Self> {
+        match self.event {
+            Some(event) => Ok(*event),
+            None => Err(self),
         }
     }
 

@@ -483,6 +483,28 @@ http_listen = {http}      # /healthz, /statusz, /metrics, /floors, /orders; no l
 # [nats]                            # as nats.conf names them
 # account = "BUS"
 # system_account = "SYS"
+
+# [events]                          # OCSF events go to the bus (`sealbus events`), and where you say here
+# stream = true                     # keep them in the stream SB_EVENTS if the servers have JetStream
+# stream_max_bytes = 67108864       # set aside on the servers; the oldest events go
+# stream_max_days = 30
+# queue_events = 10000              # how many may wait for a sink that is down, and how many bytes
+# queue_bytes = 16777216
+#
+# [events.jsonl]                    # one JSON object a line
+# path = "guard/events/events.jsonl"
+# max_bytes = 67108864              # then it becomes events.jsonl.1, and so on
+# keep = 8
+#
+# [[events.webhooks]]               # as many as you like; try them: `sealbus events test`
+# name = "pager"
+# url = "https://hooks.example.com/sealbus"
+# secret = "guard/pager.secret"     # `sealbus events secret guard/pager.secret` makes it; signs as standardwebhooks.com
+# kinds = ["held", "workflow", "quarantine"]   # all, if left out
+# min_severity = "medium"           # informational, low, medium, high, critical
+# timeout_ms = 10000
+# give_up_minutes = 1440            # what cannot be delivered for so long is dropped, and said to be
+# tls_ca = "ca.pem"                 # authority of its certificate, if it is your own
 "#,
         name = quoted(roots.name.as_str()),
         issuer = quoted(&roots.issuer.to_nkey(KeyKind::Account)),

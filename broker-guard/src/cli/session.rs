@@ -1,9 +1,6 @@
 //! What commands that speak on the bus share: credentials, the connection, its failures, safe printing.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use sealbus_client::{Client, ConnectOptions, Credentials, Error, ErrorKind, Event};
@@ -20,10 +17,6 @@ pub(crate) struct CredsArg {
 }
 
 impl CredsArg {
-    pub(crate) fn path(&self) -> &Path {
-        &self.creds
-    }
-
     /// Reads the file.
     pub(crate) fn load(&self) -> Result<Credentials, Failure> {
         Ok(Credentials::load(&self.creds)?)

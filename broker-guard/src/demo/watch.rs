@@ -6,6 +6,8 @@ use std::time::Duration;
 use sealbus_client::Credentials;
 use serde_json::Value;
 
+use crate::events::ocsf::unmapped;
+
 use super::{
     DemoError,
     session::Session,
@@ -28,13 +30,14 @@ impl Watch {
         }
     }
 
-    /// The next event, however long it takes.
+    /// What Sealbus itself says in the next event, however long it takes.
     pub(super) async fn next(&mut self) -> Result<Value, WireError> {
         loop {
             match self.wire.next().await {
                 Ok(message) => {
-                    if let Ok(event) = serde_json::from_slice(&message.payload) {
-                        return Ok(event);
+                    let event: Option<Value> = serde_json::from_slice(&message.payload).ok();
+                    if let Some(said) = event.as_ref().and_then(unmapped) {
+                        return Ok(said.clone());
                     }
                 }
                 // Nothing happened for a while: no fault of the connection.

@@ -11,7 +11,7 @@ use sealbus_envelope::{
 use crate::{
     bus::{auth::Outcome, authority::Judged},
     clock::now,
-    events::{Event, Kind},
+    events::{Event, Kind, Phase},
     quarantine::{
         enforce::{Changed, Enforced, SECOND_LOOK},
         evidence::Response,
@@ -104,6 +104,7 @@ impl Guard {
         let event = Event::new(Kind::Quarantine, time)
             .because(changed.record.cause.reason)
             .about(&changed.record.agent)
+            .phase(Phase::Updated)
             .detail(detail);
         self.event(event).await;
         self.carry_out().await;
@@ -129,6 +130,9 @@ impl Guard {
         }
         event.agent = decision.agent.as_ref().map(ToString::to_string);
         event.session = decision.session.map(|session| session.to_string());
+        event.outcome = Some(decision.outcome.code());
+        event.server = Some(decision.server.clone()).filter(|server| !server.is_empty());
+        event.host = Some(decision.host.clone()).filter(|host| !host.is_empty());
         event.detail = Some(format!("{} at {}", decision.outcome.code(), decision.server));
         if decision.outcome != Outcome::Admitted || !decision.again {
             self.event(event).await;

@@ -29,7 +29,7 @@ use crate::{
     },
     clock::now,
     config::Config,
-    events::{Event, Kind},
+    events::{Event, Kind, herald::Herald},
     http::{AuditReport, SessionReport, StatusReport, ask::Ask},
     metrics::Metrics,
     quarantine::enforce::{Changed, Enforced, Enforcer, SECOND_LOOK},
@@ -54,6 +54,7 @@ pub(super) struct Heard {
 }
 
 pub(super) struct Guard {
+    pub(super) herald: Herald,
     pub(super) config: Config,
     /// What was at hand at the start and is no good.
     pub(super) refused: Vec<ReloadError>,
@@ -185,13 +186,17 @@ impl Guard {
     }
 
     async fn publish(&self, outgoing: Outgoing) {
-        if let Err(error) = outgoing.publish(&self.link.client).await {
+        let message = match outgoing.into_event() {
+            Ok(event) => return self.herald.report(&event),
+            Err(message) => message,
+        };
+        if let Err(error) = message.publish(&self.link.client).await {
             tracing::warn!(%error, "could not publish");
         }
     }
 
     pub(super) async fn event(&self, event: Event) {
-        self.publish(Outgoing::event(&self.wire, &event)).await;
+        self.herald.report(&event);
     }
 
     async fn tick(&mut self) {
@@ -202,6 +207,7 @@ impl Guard {
         self.count_dropped(now).await;
         self.count_strangers(now);
         self.prune(now).await;
+        self.metrics.status_valid_until(self.desk.sessions().in_force().status.valid_until);
         self.report.store(Arc::new(self.status()));
     }
 
@@ -362,6 +368,7 @@ impl Guard {
         // What was only counted is still to be logged and told.
         self.desk.tick(now());
         self.carry_out().await;
+        self.herald.stop(DRAIN).await;
         let Self { desk, verdicts, link, system, .. } = self;
         let synced = desk.sync_handle();
         let upto = synced.progress().written;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use sealbus_envelope::{name::AgentToken, reason::Reason};
-use sealbus_guard::http::StatusReport;
+use sealbus_guard::{events::ocsf::unmapped, http::StatusReport};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -34,7 +34,8 @@ impl Watch {
         Self { _client: client, events, seen: Vec::new() }
     }
 
-    /// Waits for an event that is `wanted`, whether it came already or not; each is given once.
+    /// Waits for an event that is `wanted`, whether it came already or not; each is given once. It is what
+    /// Sealbus says, without what OCSF makes of it.
     ///
     /// # Panics
     /// If none comes.
@@ -46,6 +47,7 @@ impl Watch {
             loop {
                 let event = self.events.next().await.expect("the engineer's connection holds");
                 let event: Value = serde_json::from_slice(&event.payload).expect("an event is JSON");
+                let event = unmapped(&event).expect("an event of a guard").clone();
                 if wanted(&event) {
                     return event;
                 }
@@ -75,7 +77,8 @@ impl Watch {
     pub fn said(&mut self, kind: &str, agent: &AgentToken) -> Vec<Value> {
         use futures_util::FutureExt as _;
         while let Some(Some(event)) = self.events.next().now_or_never() {
-            self.seen.extend(serde_json::from_slice::<Value>(&event.payload));
+            let event: Value = serde_json::from_slice(&event.payload).expect("an event is JSON");
+            self.seen.extend(unmapped(&event).cloned());
         }
         self.seen.iter().filter(|event| is(event, kind, agent)).cloned().collect()
     }
