@@ -208,6 +208,6 @@ proptest! {
         prop_assert_eq!(mixed.size(), by_leaf.size());
         prop_assert_eq!(mixed.root(), mth(&all));
         prop_assert_eq!(upper.0, upper.1);
-        prop_assert_eq!(mixed.push_tile([0; 32], &mut |_, _| {}), all.len() % TILE_WIDTH == 0);
+        prop_assert_eq!(mixed.push_tile([0; 32], &mut |_, _| {}), all.len().is_multiple_of(TILE_WIDTH));
     }
 }

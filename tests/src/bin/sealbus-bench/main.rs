@@ -8,6 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Parser, ValueEnum};
 
 mod agent;
+mod audit;
 mod end_to_end;
 mod envelope;
 mod environment;
@@ -65,6 +66,8 @@ enum Bench {
     EndToEnd,
     /// A policy decision at 10 to 10,000 rules, loading, memory; with `--features peers` beside Cedar
     Policy,
+    /// The audit log: entries a second, time until durable and until signed, verification, proofs
+    Audit,
     /// Honest flows beside one agent that floods: throughput, p99, losses, and how soon it is cut
     Isolation,
 }
@@ -77,6 +80,7 @@ impl Bench {
             Self::Latency => latency::run(budget),
             Self::EndToEnd => end_to_end::run(budget),
             Self::Policy => policy::run(budget),
+            Self::Audit => audit::run(budget),
             Self::Isolation => isolation::run(budget),
         }
     }
