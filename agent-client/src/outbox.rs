@@ -51,7 +51,7 @@ pub(crate) struct Outgoing {
     /// Who waits for the verdict.
     pub(crate) confirm: Option<oneshot::Sender<Result<Receipt>>>,
     /// Who waits for the reply.
-    pub(crate) reply: Option<oneshot::Sender<Message>>,
+    pub(crate) reply: Option<oneshot::Sender<Result<Message>>>,
     pub(crate) queued: Instant,
     pub(crate) attempts: u8,
     /// Room in the outbox, given back when this is dropped.

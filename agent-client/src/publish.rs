@@ -269,7 +269,7 @@ impl Client {
     pub(crate) async fn confirmed(
         &self,
         prepared: Prepared,
-        reply: Option<oneshot::Sender<Message>>,
+        reply: Option<oneshot::Sender<Result<Message>>>,
     ) -> Result<Receipt> {
         let subject = prepared.subject.clone();
         let permit = self.permit().await?;
@@ -312,7 +312,7 @@ impl Client {
         prepared: Prepared,
         permit: OwnedSemaphorePermit,
         confirm: Option<oneshot::Sender<Result<Receipt>>>,
-        reply: Option<oneshot::Sender<Message>>,
+        reply: Option<oneshot::Sender<Result<Message>>>,
     ) -> Result<()> {
         let Prepared { slot, subject, publish, request } = prepared;
         let ttl_ms = u32::try_from(publish.ttl.as_millis()).unwrap_or(u32::MAX);

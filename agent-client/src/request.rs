@@ -47,7 +47,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`send_confirmed`](Self::send_confirmed), with [`Reason::NoResponder`] if nobody is there to
-    /// answer; [`ErrorKind::Timeout`] if no reply comes within `timeout`.
+    /// answer; [`Reason::ResponderQuarantined`] as soon as the guard takes the agent off the bus that was to answer:
+    /// it may have acted on the request before, so whether it may be asked again is the caller's to know;
+    /// [`ErrorKind::Timeout`] if no reply comes within `timeout`.
     pub async fn request(
         &self,
         subject: &str,
@@ -97,13 +99,13 @@ impl Client {
             tokio::select! {
                 biased;
                 reply = &mut reply => match reply {
-                    Ok(reply) => Ok(reply),
+                    Ok(reply) => reply,
                     // Nobody answers what was not admitted: the verdict says why.
                     Err(_) => confirmed.await.and_then(|_| Err(Error::closed())),
                 },
                 verdict = &mut confirmed => {
                     verdict?;
-                    reply.await.map_err(|_| Error::closed())
+                    reply.await.map_err(|_| Error::closed())?
                 }
             }
         }
@@ -283,7 +285,7 @@ fn deliver(shared: &Shared, message: Message) {
     match message.answers() {
         Some(request) => match sync::lock(&shared.replies).remove(&request) {
             Some(asker) => {
-                let _gave_up = asker.send(message);
+                let _gave_up = asker.send(Ok(message));
             }
             None => shared.events.refused(Reason::NoRequest, message.subject()),
         },

@@ -120,7 +120,7 @@ pub(crate) struct Shared {
     /// Confirmed messages that wait for their verdict, by digest.
     pub(crate) verdicts: Mutex<HashMap<Hash, Outgoing>>,
     /// Requests that wait for their reply, by digest.
-    pub(crate) replies: Mutex<HashMap<Hash, oneshot::Sender<Message>>>,
+    pub(crate) replies: Mutex<HashMap<Hash, oneshot::Sender<Result<Message>>>>,
     /// Who answers requests here.
     pub(crate) servers: Mutex<Vec<Server>>,
     /// How many messages a subscription holds for its agent.

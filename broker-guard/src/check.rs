@@ -33,10 +33,12 @@ use crate::{
     },
 };
 
+mod again;
 mod denial;
 pub mod rate;
 mod senders;
 
+pub use again::Papers;
 pub use denial::Denial;
 use denial::Known;
 use senders::Senders;
@@ -140,6 +142,16 @@ impl Checker {
     #[must_use]
     pub fn new(bus: BusId, wire: WireSubjects) -> Self {
         Self { bus, wire, senders: Senders::default(), requests: Requests::default(), turn: 0 }
+    }
+
+    /// An agent is watched from now on, with half of every rate, or no longer.
+    pub fn watch(&mut self, agent: &AgentToken, watched: bool) {
+        self.senders.watch(agent, watched);
+    }
+
+    /// Closes the requests that these sessions were to answer, because they are gone; their askers are to hear.
+    pub fn fail_requests(&mut self, responders: &[SessionId]) -> Vec<(Hash, OpenRequest)> {
+        self.requests.take_of(responders)
     }
 
     /// Forgets limits, because the policy that set them was replaced.

@@ -23,6 +23,7 @@ mod output;
 mod page;
 mod policy;
 mod publish;
+mod quarantine;
 mod registry;
 mod reply;
 mod request;
@@ -95,6 +96,8 @@ enum Command {
     #[command(subcommand)]
     Taint(taint::Command),
     #[command(subcommand)]
+    Quarantine(quarantine::Command),
+    #[command(subcommand)]
     Order(order::Command),
     #[command(subcommand)]
     Workflow(workflow::Command),
@@ -134,6 +137,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Whoami(args) => whoami::run(&args, output),
         Command::Status(args) => status::run(&args, output),
         Command::Taint(command) => taint::run(&command, output),
+        Command::Quarantine(command) => quarantine::run(&command, output),
         Command::Order(command) => order::run(&command, output),
         Command::Workflow(command) => workflow::run(&command, output),
         Command::Why(args) => why::run(&args, output),

@@ -107,8 +107,8 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves `/healthz`, `/readyz`, `/statusz`, `/metrics`, `/floors`, `/workflows` and `/held`, and takes
-/// `POST /orders` and `POST /approvals`, until
+/// Serves `/healthz`, `/readyz`, `/statusz`, `/metrics`, `/floors`, `/workflows`, `/held` and
+/// `/quarantine`, and takes `POST /orders` and `POST /approvals`, until
 /// `shutdown`.
 ///
 /// # Errors
@@ -117,6 +117,7 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: CancellationTo
     let asked = Router::new()
         .route("/floors", get(ask::floors))
         .route("/workflows", get(ask::workflows))
+        .route("/quarantine", get(ask::quarantine))
         .route("/orders", post(ask::order).layer(DefaultBodyLimit::max(MAX_ORDER)))
         .route("/approvals", post(ask::approve).layer(DefaultBodyLimit::max(MAX_APPROVAL)))
         .route("/held", get(ask::held))

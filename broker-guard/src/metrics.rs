@@ -83,6 +83,8 @@ pub struct Metrics {
     pub workflow_pauses: Counter,
     /// Workflows paused now.
     pub workflows_paused: Gauge,
+    /// Sealed evidence that could not even be written down for being too much at once.
+    pub evidence_dropped: Counter,
     /// Live sessions.
     pub sessions: Gauge,
     /// Requests waiting for a reply.
@@ -140,6 +142,7 @@ impl Metrics {
             quarantined: Counter::default(),
             workflow_pauses: Counter::default(),
             workflows_paused: Gauge::default(),
+            evidence_dropped: Counter::default(),
             sessions: Gauge::default(),
             open_requests: Gauge::default(),
             held: Gauge::default(),
@@ -178,6 +181,11 @@ impl Metrics {
         registry.register("quarantined", "Agents quarantined", metrics.quarantined.clone());
         registry.register("workflow_pauses", "Workflows paused", metrics.workflow_pauses.clone());
         registry.register("workflows_paused", "Workflows paused now", metrics.workflows_paused.clone());
+        registry.register(
+            "evidence_dropped",
+            "Sealed evidence not kept because too much came at once",
+            metrics.evidence_dropped.clone(),
+        );
         registry.register("sessions", "Live sessions", metrics.sessions.clone());
         registry.register("open_requests", "Requests waiting for a reply", metrics.open_requests.clone());
         registry.register("held", "Envelopes that wait for approval", metrics.held.clone());

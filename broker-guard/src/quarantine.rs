@@ -2,8 +2,10 @@
 //!
 //! [`evidence`] decides what counts against whom, [`state`] where an agent stands; both are pure. [`enforce`]
 //! makes it so: the state is durable before anything else happens, then the connections are cut, then the
-//! servers are asked whether it worked.
+//! servers are asked whether it worked. What it sent is kept as [`custody`] says.
 
+pub mod custody;
 pub mod enforce;
 pub mod evidence;
+pub mod report;
 pub mod state;

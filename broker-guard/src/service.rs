@@ -42,6 +42,7 @@ use crate::{
 };
 
 mod approvals;
+mod evidence;
 mod heralds;
 mod memory;
 mod orders;
@@ -51,6 +52,7 @@ mod response;
 mod running;
 mod waiting;
 
+use evidence::Custodian;
 use memory::{Memory, tell_loss};
 use orders::Telling;
 use policies::{Keeper, Shelf};
@@ -169,7 +171,8 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let needs = Needs { max_payload: MAX_ENVELOPE + ADMISSION_RESERVE };
     let servers = fitness::check_servers(&link.client, &admin, needs).await?;
     // Without streams nobody answers what is asked of them, and a question without an answer takes seconds.
-    let shelf = if servers.iter().any(|server| server.jetstream) {
+    let jetstream = servers.iter().any(|server| server.jetstream);
+    let shelf = if jetstream {
         let policies = link::connect_narrow(&config, &keys.guard, "for policies", NOTICES).await?;
         Shelf::open(policies, servers.len()).await
     } else {
@@ -251,6 +254,13 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     let verdicts = spawn_verdicts(desk.sync_handle(), link.clone());
     let (looked, looks) = mpsc::channel(LOOKS);
     let (found, offered) = mpsc::channel(OFFERS);
+    let stream = if jetstream {
+        evidence::open_stream(&config, &keys.guard, &wire, servers.len()).await
+    } else {
+        None
+    };
+    let (custodian, custody, replays) =
+        Custodian::start(Arc::clone(&store), Arc::clone(&bars), stream, wire.clone());
     let keeper = Keeper::new(loader, watch, shelf, in_force, found);
     // Only now: a guard that does not start has nothing to tell.
     let herald = Herald::start(source, std::iter::once(bus_sink).chain(sinks).collect(), metrics.clone());
@@ -258,7 +268,11 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         herald,
         heard: Heard::default(),
         report: Arc::new(ArcSwap::from_pointee(StatusReport::default())),
-        enforcer: Arc::new(Enforcer::new(Arc::clone(&store), bars)),
+        enforcer: Arc::new(Enforcer::new(Arc::clone(&store), Arc::clone(&bars))),
+        bars,
+        custodian,
+        custody,
+        replays,
         started: now(),
         telling: Telling::default(),
         asks,

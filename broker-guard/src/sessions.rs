@@ -12,8 +12,9 @@ use std::{
 
 use sealbus_envelope::{
     control::{self, GuardEpoch, ReaderKeyNotice, Subscribe, kind, verb},
-    identity::{Credential, Roots, SessionId, Status},
+    identity::{Credential, PublicKey, Roots, SessionId, Status},
     keys::ReaderKey,
+    label::Label,
     name::AgentToken,
     policy::{Bundle, Rate},
     reason::{Reason, Refused},
@@ -27,6 +28,7 @@ use crate::{
     check::rate::AgentLimits,
     effect::{Effect, Effects},
     policy::{bundle::Excerpts, compile::CompiledPolicy},
+    quarantine::state::Ceiling,
     roster::{
         OwnedKey, Roster,
         session::{LiveSession, MAX_READINGS, Reading},
@@ -77,6 +79,8 @@ pub struct Sessions {
     in_force: InForce,
     roster: Roster,
     quarantined: HashSet<AgentToken>,
+    /// Who is watched, and the highest it may open keys for.
+    watched: HashMap<AgentToken, Option<Ceiling>>,
     floors: Floors,
     /// Keys that must rotate, told at a tick: many readers leaving at once cost one rotation.
     due: HashMap<OwnedKey, Due>,
@@ -127,6 +131,7 @@ impl Sessions {
             in_force,
             roster: Roster::default(),
             quarantined,
+            watched: HashMap::new(),
             floors,
             due: HashMap::new(),
             wanted: HashSet::new(),
@@ -175,6 +180,12 @@ impl Sessions {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.due.len() + self.wanted.len() + self.control.len()
+    }
+
+    /// Who signs credentials.
+    #[must_use]
+    pub const fn issuer(&self) -> &PublicKey {
+        &self.roots.issuer
     }
 
     /// What agents were given to read.
@@ -384,6 +395,31 @@ impl Sessions {
     fn marks_until(&self, now: Millis) -> Millis {
         let window = u64::from(self.in_force.policy.tables().freshness_ms);
         now.plus(window.saturating_mul(2))
+    }
+
+    /// The sender keys that an agent has in use, as a ceiling for when it is watched.
+    #[must_use]
+    pub fn ceiling_of(&self, agent: &AgentToken) -> Option<Ceiling> {
+        let sessions = self.roster.of_agent(agent.as_str());
+        Ceiling::over(sessions.flat_map(|session| session.keys.values()).map(|key| key.label))
+    }
+
+    /// An agent is watched from now on, or no longer (`None`).
+    pub fn watch(&mut self, agent: &AgentToken, ceiling: Option<Option<Ceiling>>) {
+        match ceiling {
+            Some(ceiling) => self.watched.insert(agent.clone(), ceiling),
+            None => self.watched.remove(agent.as_str()),
+        };
+    }
+
+    /// Who is watched opens no key for more than it used before.
+    fn check_watched(&self, session: &LiveSession, label: Label) -> Result<(), Refused> {
+        match self.watched.get(session.agent()) {
+            Some(Some(ceiling)) if !ceiling.covers(label) => {
+                Err(Refused::new(Reason::Anomalous, "sender key"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// An agent may come back.

@@ -18,6 +18,7 @@
 //! ```
 
 mod error;
+pub mod evidence;
 mod floors;
 mod holds;
 mod log;
@@ -133,6 +134,7 @@ impl Store {
             tx.open_table(LOG)?;
             tx.open_table(HELD)?;
             tx.open_table(workflows::WORKFLOWS)?;
+            Self::make_evidence(tx)?;
             let mut meta = tx.open_table(META)?;
             let found = meta.get(SCHEMA_KEY)?.map(|schema| schema.value());
             if found.is_none() {

@@ -145,6 +145,8 @@ reasons! {
     ApprovalExpired = "approval_expired", "nobody approved it in time", "send it again when an approver is there";
     NotHeld = "not_held", "no envelope with this digest is held", "list what is held: `sealbus approvals list`";
     HoldFull = "hold_full", "as many envelopes are held as there may be", "approve or deny what is held, then send again";
+    NotQuarantined = "not_quarantined", "the agent's state does not allow the change: only who is in quarantine can be released", "see who is: `sealbus quarantine list`; a revoked agent needs a new identity";
+    NoEvidence = "no_evidence", "nothing is kept of the agent that waits for a decision", "see what is kept: `sealbus quarantine show`";
     StoreUnavailable = "store_unavailable", "the guard's store cannot be written, so nothing that must be durable is done", "free the guard's disk";
 
     // sealing

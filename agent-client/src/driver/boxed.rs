@@ -309,7 +309,9 @@ impl Driver {
 
     /// Tells who waits for this message that it was denied, or seals it again if only its key was.
     fn deny(&self, digest: &[u8; 32], reason: Reason, what: &str) {
-        let Some(mut message) = sync::lock(&self.shared.verdicts).remove(digest) else { return };
+        let Some(mut message) = sync::lock(&self.shared.verdicts).remove(digest) else {
+            return self.unanswered(digest, reason);
+        };
         message.reply = sync::lock(&self.shared.replies).remove(digest);
         match reason {
             Reason::StaleKey | Reason::UnknownKey => {
@@ -339,6 +341,18 @@ impl Driver {
         if let Some(confirm) = message.confirm {
             let detail = format!("`{}`: {what}: {}", message.subject, reason.meaning());
             let _gave_up = confirm.send(Err(Error::with_reason(ErrorKind::Denied, reason, detail)));
+        }
+    }
+
+    /// Who was to answer an admitted request is gone. It may have acted on the request before, so the request is not
+    /// repeated here.
+    fn unanswered(&self, digest: &[u8; 32], reason: Reason) {
+        if reason == Reason::ResponderQuarantined
+            && let Some(asker) = sync::lock(&self.shared.replies).remove(digest)
+        {
+            let detail =
+                "no reply will come; the request may have been acted on, and is not repeated by itself";
+            let _gave_up = asker.send(Err(Error::with_reason(ErrorKind::Denied, reason, detail)));
         }
     }
 

@@ -4,7 +4,11 @@
 //! What servers say here is only their word. The guard uses it to enforce (a lying server could as well not
 //! enforce), never as evidence against an agent.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{Client, RequestErrorKind, Subscriber};
 use futures_util::StreamExt as _;
@@ -106,6 +110,8 @@ pub struct Survey {
 pub struct Admin {
     client: Client,
     account: String,
+    /// Servers that were there when they were last complete, by id: to name one that falls silent.
+    roster: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 #[derive(Deserialize)]
@@ -166,7 +172,7 @@ impl Admin {
     /// [`INBOX_PREFIX`](crate::natsserver::INBOX_PREFIX), for the bus in `account`.
     #[must_use]
     pub fn new(client: Client, account: impl Into<String>) -> Self {
-        Self { client, account: account.into() }
+        Self { client, account: account.into(), roster: Arc::default() }
     }
 
     /// The bus's account.
@@ -207,6 +213,9 @@ impl Admin {
         }
         let mut servers: Vec<_> = found.into_values().collect();
         servers.sort_by(|a, b| a.name.cmp(&b.name));
+        if servers.len() >= expected {
+            self.missing(&servers, expected);
+        }
         Ok((servers, expected))
     }
 
@@ -216,10 +225,8 @@ impl Admin {
     /// [`AdminError::Unavailable`]. A server that does not answer is no error but named in the survey.
     pub async fn survey(&self) -> Result<Survey, AdminError> {
         let (servers, expected) = self.ping().await?;
-        let mut survey = Survey { connections: Vec::new(), answered: Vec::new(), silent: Vec::new() };
-        for _ in servers.len()..expected {
-            survey.silent.push("unknown".to_owned());
-        }
+        let silent = self.missing(&servers, expected);
+        let mut survey = Survey { connections: Vec::new(), answered: Vec::new(), silent };
         for server in servers {
             match self.connections(&server.id).await {
                 Ok(connections) => {
@@ -230,6 +237,19 @@ impl Admin {
             }
         }
         Ok(survey)
+    }
+
+    /// The names of the servers that should have answered and did not, `unknown` where it was never heard of.
+    fn missing(&self, found: &[ServerInfo], expected: usize) -> Vec<String> {
+        let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.len() >= expected {
+            *roster = found.iter().map(|server| (server.id.clone(), server.name.clone())).collect();
+            return Vec::new();
+        }
+        roster.extend(found.iter().map(|server| (server.id.clone(), server.name.clone())));
+        let gone = roster.iter().filter(|(id, _)| !found.iter().any(|server| server.id == **id));
+        let names = gone.map(|(_, name)| name.clone()).chain(std::iter::repeat("unknown".to_owned()));
+        names.take(expected - found.len()).collect()
     }
 
     /// The bus's client connections on one server, page by page.

@@ -32,7 +32,10 @@ use crate::{
     events::{Event, Kind},
     metrics::Metrics,
     oversight::holds::{Held, Holds},
-    quarantine::evidence::{FloodLimits, Proof, Response, Tally},
+    quarantine::{
+        custody::Custody,
+        evidence::{FloodLimits, Proof, Response, Tally},
+    },
     roster::session::LiveSession,
     sessions::{InForce, Sessions},
     store::Store,
@@ -42,7 +45,10 @@ use workflow::Overseer;
 
 mod holding;
 mod orders;
+pub mod quarantine;
 mod workflow;
+
+use quarantine::Barred;
 
 /// Verdicts that wait for the log to be on disk.
 #[derive(Debug)]
@@ -66,6 +72,8 @@ pub struct Todo {
     pub offenders: Vec<(AgentToken, Response)>,
     /// What was held of agents that were taken off the bus, sealed as it is: evidence.
     pub seized: Vec<(Held, Bytes)>,
+    /// Of agents that are off the bus, to be kept.
+    pub custody: Vec<Custody>,
 }
 
 /// The guard's working state.
@@ -92,6 +100,7 @@ pub struct Desk {
     holds: Holds,
     /// Approvals that do not count are logged and told this often: anybody can make some.
     approvals_told: Limiter,
+    barred: Barred,
     metrics: Metrics,
     overseer: Overseer,
     effects: Effects,
@@ -141,6 +150,7 @@ impl Desk {
             policy_since: Millis(0),
             holds: Holds::default(),
             approvals_told: Limiter::new(holding::TOLD),
+            barred: Barred::default(),
             metrics,
             overseer: Overseer::default(),
             effects: Effects::default(),
@@ -194,7 +204,11 @@ impl Desk {
         let max_envelope = self.sessions.max_payload().saturating_sub(ADMISSION_RESERVE).min(MAX_ENVELOPE);
         let (in_force, quarantined, roster) = self.sessions.for_checker();
         let freshness_ms = u64::from(in_force.policy.tables().freshness_ms);
-        for message in batch {
+        let (mut signed, offenders) = (Vec::new(), self.todo.offenders.len());
+        for (place, message) in batch.iter().enumerate() {
+            if self.barred.takes(&self.wire, quarantined, message, now, &mut self.todo.custody) {
+                continue;
+            }
             let workflows = self.overseer.workflows();
             let view = View { policy: &in_force.policy, quarantined, workflows, freshness_ms, max_envelope };
             let checked =
@@ -204,7 +218,11 @@ impl Desk {
             match checked {
                 Ok(permit) if permit.wanted().is_empty() => permits.push((permit, message.payload.clone())),
                 Ok(permit) => waiting.push((permit, message.payload.clone())),
-                Err(denial) => denials.push(*denial),
+                Err(denial) => {
+                    self.barred.suspect(&denial, &self.accused, self.policy_since);
+                    signed.extend(denial.digest.filter(|_| denial.signed).map(|digest| (digest, place)));
+                    denials.push(*denial);
+                }
             }
         }
         // Before the denials: who is denied for a pause knows by then what is paused.
@@ -220,6 +238,7 @@ impl Desk {
         }
         if !denials.is_empty() {
             self.deny(denials, now);
+            self.keep_triggers(offenders, batch, &signed, now);
         }
     }
 
@@ -448,6 +467,9 @@ impl Desk {
             self.deny(vec![Denial::bare(Refused::new(Reason::BadSubject, "control subject"))], now);
             return;
         };
+        if self.barred.hushes(self.sessions.quarantined(), subject.agent) {
+            return;
+        }
         let before = self.effects.is_empty();
         debug_assert!(before, "effects are carried out after each message");
         let outcome = self.sessions.handle(&subject, &message.payload, &self.seen, now, &mut self.effects);
@@ -588,19 +610,6 @@ impl Desk {
         self.carry_out(now);
     }
 
-    /// An agent is to be off the bus: its sessions end, its keys go stale, its connections are closed.
-    pub fn expel(&mut self, agent: &AgentToken, reason: Reason, now: Millis) {
-        self.sessions.expel(agent, reason, now, &mut self.effects);
-        self.carry_out(now);
-        self.seize(agent, reason, now);
-    }
-
-    /// An agent may come back.
-    pub fn readmit(&mut self, agent: &AgentToken) {
-        self.sessions.readmit(agent);
-        self.tallies.remove(agent);
-    }
-
     /// Puts another policy or status in force.
     ///
     /// # Errors
@@ -643,6 +652,7 @@ impl Desk {
         self.tallies.retain(|_, tally| !tally.is_quiet(now, &FloodLimits::default()));
         let open = i64::try_from(self.checker.open_requests()).unwrap_or(i64::MAX);
         self.metrics.open_requests.set(open);
+        self.tell_barred(now);
         let counted = self.denials.flush(now);
         if !counted.is_empty() {
             self.report(counted, &[], now);

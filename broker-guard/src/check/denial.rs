@@ -78,7 +78,7 @@ pub(super) struct Known<'s, 'a> {
     pub(super) agent: Option<&'s str>,
     pub(super) subject: Option<&'s str>,
     pub(super) header: Option<Header<'a>>,
-    digest: Option<Hash>,
+    pub(super) digest: Option<Hash>,
     pub(super) signed: bool,
 }
 
@@ -94,6 +94,12 @@ impl<'a> Known<'_, 'a> {
         self.signed = true;
         self.digest = Some(verified.digest());
         Ok(verified)
+    }
+
+    /// A session signed it, as was verified elsewhere.
+    pub(super) const fn verified(&mut self, digest: Hash) {
+        self.signed = true;
+        self.digest = Some(digest);
     }
 
     /// Whether the claimed session signed it, though another check failed already: a contradiction under a

@@ -1,6 +1,7 @@
-//! The rates of senders: per rule as the policy says, and over all before anything is read.
+//! The rates of senders: per rule as the policy says, and over all before anything is read. Who is watched has
+//! half of each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sealbus_envelope::{
     name::{AgentToken, Name},
@@ -19,6 +20,8 @@ use crate::{
 const OVERALL_HEADROOM: u32 = 2;
 /// What an agent without a session may send before it says hello: nothing of it is admitted, but it is told so.
 const STRANGER: Rate = Rate { per_second: 100, burst: 1_000 };
+/// What an agent that is watched may send under a rule that has no rate, and there is nothing to halve.
+const WATCHED: Rate = Rate { per_second: 100, burst: 200 };
 
 /// What is kept of each agent between its envelopes: one with a session only.
 #[derive(Debug)]
@@ -34,17 +37,27 @@ struct Sender {
 pub(super) struct Senders {
     known: HashMap<AgentToken, Sender>,
     strangers: AgentLimits,
+    watched: HashSet<AgentToken>,
 }
 
 impl Default for Senders {
     fn default() -> Self {
-        Self { known: HashMap::new(), strangers: AgentLimits::new(STRANGER) }
+        Self { known: HashMap::new(), strangers: AgentLimits::new(STRANGER), watched: HashSet::new() }
     }
 }
 
 impl Senders {
     pub(super) fn clear(&mut self) {
         self.known.clear();
+    }
+
+    /// An agent is watched, or no longer.
+    pub(super) fn watch(&mut self, agent: &AgentToken, watched: bool) {
+        let changed =
+            if watched { self.watched.insert(agent.clone()) } else { self.watched.remove(agent.as_str()) };
+        if changed {
+            self.known.remove(agent.as_str());
+        }
     }
 
     /// Forgets limits that nobody uses: a new one has as much left.
@@ -77,7 +90,8 @@ impl Senders {
                 let token = AgentToken::parse(agent)?;
                 match roster.of_agent(agent).next() {
                     Some(session) => {
-                        let mut overall = overall_rate(policy, session).map(Limiter::new);
+                        let watched = self.watched.contains(agent);
+                        let mut overall = overall_rate(policy, session, watched).map(Limiter::new);
                         let within = overall.as_mut().is_none_or(|limiter| limiter.admit(now));
                         self.known.insert(
                             token,
@@ -99,7 +113,9 @@ impl Senders {
         now: Millis,
         faults: &mut Faults,
     ) -> Result<(), Refused> {
-        let Some(rate) = rule.rate else { return Ok(()) };
+        // One lookup in what is nearly always empty.
+        let watched = !self.watched.is_empty() && self.watched.contains(session.agent());
+        let Some(rate) = limit(rule.rate, watched) else { return Ok(()) };
         let limited = Refused::new(Reason::RateLimited, "rule");
         // There is one: the overall check made it.
         let sender = self.known.get_mut(session.agent()).ok_or(limited)?;
@@ -125,12 +141,21 @@ impl Senders {
     }
 }
 
+/// A rate as it is for who is watched, or is not.
+fn limit(rate: Option<Rate>, watched: bool) -> Option<Rate> {
+    if !watched {
+        return rate;
+    }
+    let half = |n: u32| (n / 2).max(1);
+    Some(rate.map_or(WATCHED, |rate| Rate { per_second: half(rate.per_second), burst: half(rate.burst) }))
+}
+
 /// The sum of what its rules allow, with headroom; none if a rule has no limit.
-fn overall_rate(policy: &CompiledPolicy, session: &LiveSession) -> Option<Rate> {
+fn overall_rate(policy: &CompiledPolicy, session: &LiveSession, watched: bool) -> Option<Rate> {
     let mut total = Rate { per_second: 0, burst: 0 };
     for part in policy.rules_for(&session.principal) {
         if part.publishes || part.rule.is_request() {
-            let rate = part.rule.rate?;
+            let rate = limit(part.rule.rate, watched)?;
             total.per_second = total.per_second.saturating_add(rate.per_second);
             total.burst = total.burst.saturating_add(rate.burst);
         }
@@ -139,4 +164,30 @@ fn overall_rate(policy: &CompiledPolicy, session: &LiveSession) -> Option<Rate> 
         per_second: total.per_second.max(1).saturating_mul(OVERALL_HEADROOM),
         burst: total.burst.max(1).saturating_mul(OVERALL_HEADROOM),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn who_is_watched_has_half() {
+        let rate = Rate { per_second: 10, burst: 1 };
+        assert_eq!(limit(Some(rate), false), Some(rate));
+        assert_eq!(limit(Some(rate), true), Some(Rate { per_second: 5, burst: 1 }));
+        assert_eq!((limit(None, false), limit(None, true)), (None, Some(WATCHED)));
+    }
+
+    #[test]
+    fn limits_begin_anew_when_an_agent_is_watched() {
+        let mut senders = Senders::default();
+        let agent = AgentToken::parse("collector-abcdefghij").unwrap();
+        let sender = Sender { overall: None, by_rule: HashMap::new(), by_grant: HashMap::new() };
+        senders.known.insert(agent.clone(), sender);
+        senders.watch(&agent, false);
+        assert_eq!(senders.len(), 1);
+        senders.watch(&agent, true);
+        assert_eq!(senders.len(), 0);
+    }
 }

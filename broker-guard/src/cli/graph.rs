@@ -10,6 +10,8 @@ mod show;
 mod who_can;
 mod world;
 
+pub(crate) use blast_radius::radius;
+
 use clap::Subcommand;
 
 use super::{failure::Failure, output::Output};

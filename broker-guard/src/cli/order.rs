@@ -73,10 +73,44 @@ pub(crate) struct OrderArgs {
 pub(crate) fn give(
     dir: &BusDir,
     kind: OrderKind,
-    (name, target): (&str, Target),
+    target: (&str, Target),
     args: &OrderArgs,
     output: &Output,
 ) -> Result<(), Failure> {
+    if let Some(carried_out) = give_or_draft(dir, kind, target, args, output)? {
+        carried_out.show(output)?;
+    }
+    Ok(())
+}
+
+/// An order that the guard has carried out.
+pub(crate) struct CarriedOut {
+    object: Value,
+    text: String,
+}
+
+impl CarriedOut {
+    /// Tells it.
+    pub(crate) fn show(&self, output: &Output) -> Result<(), Failure> {
+        output.show(&self.object, &self.text)
+    }
+}
+
+impl OrderArgs {
+    /// Where the guard is.
+    pub(crate) fn address(&self, dir: &BusDir) -> SocketAddr {
+        self.address.of(&dir.config)
+    }
+}
+
+/// As [`give`], but what the guard has carried out is told by the caller. None if a draft was written.
+pub(crate) fn give_or_draft(
+    dir: &BusDir,
+    kind: OrderKind,
+    (name, target): (&str, Target),
+    args: &OrderArgs,
+    output: &Output,
+) -> Result<Option<CarriedOut>, Failure> {
     let roots = &dir.config.roots;
     let issued = now();
     let order = Order {
@@ -103,15 +137,15 @@ pub(crate) fn give(
     let file = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{kind}-{name}-{id}.order")));
     if args.out.is_some() || draft.missing(roots) > 0 {
         replace_public(&file, &draft.encode())?;
-        return tell(dir, &file, &draft, output);
+        return tell(dir, &file, &draft, output).map(|()| None);
     }
-    let submitted = submit(args.address.of(&dir.config), &draft, output);
+    let submitted = submit(args.address.of(&dir.config), &draft);
     if submitted.is_err() {
         // Signatures are hard to come by: none is lost because a guard is down.
         replace_public(&file, &draft.encode())?;
         output.remark(format_args!("The signed order is in {0}: sealbus order submit {0}", file.display()));
     }
-    submitted
+    submitted.map(Some)
 }
 
 fn unmade(refused: Refused) -> Failure {
@@ -132,7 +166,7 @@ fn read(path: &Path, roots: &Roots) -> Result<Draft, Failure> {
 }
 
 /// Hands a complete order to the guard.
-fn submit(address: SocketAddr, draft: &Draft, output: &Output) -> Result<(), Failure> {
+fn submit(address: SocketAddr, draft: &Draft) -> Result<CarriedOut, Failure> {
     let answer = page::post(address, "/orders", &draft.encode())?;
     let Ok(told) = serde_json::from_slice::<OrderAnswer>(&answer.body) else {
         let said = printable(String::from_utf8_lossy(&answer.body).trim());
@@ -157,10 +191,17 @@ fn submit(address: SocketAddr, draft: &Draft, output: &Output) -> Result<(), Fai
         }
         OrderKind::Pause => "Everything of it is denied from now on, until a person resumes it.",
         OrderKind::Resume => "It goes on; who waited for it sends now.",
+        OrderKind::Quarantine | OrderKind::Revoke => {
+            "It is off the bus; `sealbus quarantine show` says when every server has confirmed it."
+        }
+        OrderKind::Release => {
+            "It may connect again. What was kept of it waits: `sealbus quarantine replay` or `discard`."
+        }
+        OrderKind::ReplayEvidence => "It is under way: `sealbus quarantine show` says how far.",
         _ => "",
     };
     let text = format!("{} {} of {}\n{effect}", paint(GOOD, "✓"), order.kind, paint(STRONG, &order.target));
-    output.show(&object, text.trim_end())
+    Ok(CarriedOut { object, text: text.trim_end().to_owned() })
 }
 
 /// An order as JSON.

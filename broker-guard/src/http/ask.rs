@@ -24,7 +24,7 @@ use sealbus_envelope::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{oversight::pause::WorkflowReport, taint::report::FloorReport};
+use crate::{oversight::pause::WorkflowReport, quarantine::report::AgentReport, taint::report::FloorReport};
 
 /// Questions that wait for the loop. At one more the asker is told to come again.
 const WAITING: usize = 16;
@@ -54,6 +54,8 @@ pub enum Ask {
     HeldBytes(Hash, oneshot::Sender<Option<Bytes>>),
     /// Tell every workflow that has a mode or is paused.
     Workflows(oneshot::Sender<Vec<WorkflowReport>>),
+    /// Tell of every agent that was ever watched or off the bus.
+    Quarantine(oneshot::Sender<Vec<AgentReport>>),
 }
 
 /// Bytes that are no order of this bus.
@@ -195,6 +197,13 @@ pub(super) async fn floors(State(asking): State<Asking>) -> Response {
 pub(super) async fn workflows(State(asking): State<Asking>) -> Response {
     match asking.ask(Ask::Workflows).await {
         Ok(workflows) => Json(workflows).into_response(),
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn quarantine(State(asking): State<Asking>) -> Response {
+    match asking.ask(Ask::Quarantine).await {
+        Ok(agents) => Json(agents).into_response(),
         Err(response) => response,
     }
 }

@@ -4,6 +4,8 @@
 //! callout lets it in; only then are its connections cut, so that it cannot come straight back. A callout that
 //! another guard answered just before may still let one in: hence the second look, after the time that a server
 //! waits for an answer.
+//!
+//! One guard a bus: the acknowledgement of every live guard is this guard's own, given by committing the state.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,12 +17,13 @@ use arc_swap::ArcSwap;
 use sealbus_envelope::{
     identity::PublicKey,
     name::AgentToken,
+    order::Order,
     reason::{Reason, Refused},
     time::Millis,
 };
 use tokio::sync::Mutex;
 
-use super::state::{self, Cause, Change, Known, NotAllowed, Record, State};
+use super::state::{self, Cause, Ceiling, Change, Known, NotAllowed, Record, Seen, State};
 use crate::{
     audit::entry::{self, Body, Hex},
     bus::auth::Auth,
@@ -40,9 +43,20 @@ pub enum EnforceError {
     /// It could not be made durable. A quarantine is in force nevertheless, until the guard restarts.
     #[error("the change could not be made durable: {0}")]
     Store(#[from] StoreError),
+    /// The order was carried out before.
+    #[error("the order was carried out before")]
+    Replayed,
     /// The guard is ending.
     #[error("the guard is stopping")]
     Stopping,
+}
+
+/// What is written together with a change.
+#[derive(Clone, Copy)]
+enum Extra<'o> {
+    None,
+    Ceiling(Option<Ceiling>),
+    Order(&'o Order),
 }
 
 /// What the guard remembers of agents, in memory. Read by every callout and every partition without waiting.
@@ -84,9 +98,19 @@ impl Bars {
     /// Every record, by agent.
     #[must_use]
     pub fn all(&self) -> Vec<Record> {
-        let mut all: Vec<_> = self.0.load().values().cloned().collect();
-        all.sort_by(|a, b| a.agent.cmp(&b.agent));
-        all
+        self.known().into_iter().map(|known| known.record).collect()
+    }
+
+    /// Every identity with its record, by agent.
+    #[must_use]
+    pub fn known(&self) -> Vec<Known> {
+        let all = self.0.load();
+        let known = all.iter().filter_map(|(identity, record)| {
+            Some(Known { identity: PublicKey::from_bytes(identity).ok()?, record: record.clone() })
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_by(|a, b| a.record.agent.cmp(&b.record.agent));
+        known
     }
 
     fn set(&self, identity: &PublicKey, record: &Record) {
@@ -126,6 +150,13 @@ impl Enforced {
     #[must_use]
     pub fn confirmed(&self) -> bool {
         self.left == 0 && self.silent.is_empty()
+    }
+
+    /// The same, as the agent's record keeps it.
+    #[must_use]
+    pub fn to_seen(&self, at: Millis) -> Seen {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Seen { at, cut: count(self.cut), left: count(self.left), silent: self.silent.clone() }
     }
 
     /// The audit entry and event that tell it.
@@ -193,14 +224,97 @@ impl Enforcer {
         cause: Cause,
         now: Millis,
     ) -> Result<Option<Changed>, EnforceError> {
+        self.commit(identity, agent, change, cause, Extra::None, now).await
+    }
+
+    /// An agent begins to be watched: it opens no key above `ceiling` from now on.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub async fn watch(
+        &self,
+        identity: &PublicKey,
+        agent: &AgentToken,
+        cause: Cause,
+        ceiling: Option<Ceiling>,
+        now: Millis,
+    ) -> Result<Option<Changed>, EnforceError> {
+        self.commit(identity, agent, Change::Watch, cause, Extra::Ceiling(ceiling), now).await
+    }
+
+    /// Changes an agent's state as an order says, and uses up the order, both or neither. An order that changes
+    /// nothing (the agent is quarantined already) is used up all the same.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change), and [`EnforceError::Replayed`].
+    pub async fn carry_out(
+        &self,
+        order: &Order,
+        target: (&AgentToken, &PublicKey),
+        change: Change,
+        cause: Cause,
+        now: Millis,
+    ) -> Result<Option<Changed>, EnforceError> {
+        let (agent, identity) = target;
+        self.commit(identity, agent, change, cause, Extra::Order(order), now).await
+    }
+
+    /// Whether an order of this change would make sense now.
+    ///
+    /// # Errors
+    /// [`NotAllowed`].
+    pub fn allows(&self, identity: &PublicKey, agent: &AgentToken, change: Change) -> Result<(), NotAllowed> {
+        let cause = Cause::ordered(Reason::Quarantined, "");
+        state::apply(self.bars.get(identity).as_ref(), agent, change, cause, Millis(0)).map(|_| ())
+    }
+
+    /// Keeps what the servers said, unless the agent's state has changed since.
+    ///
+    /// # Errors
+    /// [`EnforceError`].
+    pub async fn keep_seen(&self, changed: &Changed, seen: Seen) -> Result<(), EnforceError> {
+        let _changing = self.changing.lock().await;
+        let Some(mut record) = self.bars.get(&changed.identity) else { return Ok(()) };
+        if record.since != changed.record.since || record.state != changed.record.state {
+            return Ok(());
+        }
+        record.enforced = Some(seen);
+        self.bars.set(&changed.identity, &record);
+        let (store, key) = (Arc::clone(&self.store), changed.identity.clone());
+        let written = tokio::task::spawn_blocking(move || store.put_quarantine(&key, &record)).await;
+        Ok(written.map_err(|_| EnforceError::Stopping)??)
+    }
+
+    async fn commit(
+        &self,
+        identity: &PublicKey,
+        agent: &AgentToken,
+        change: Change,
+        cause: Cause,
+        extra: Extra<'_>,
+        now: Millis,
+    ) -> Result<Option<Changed>, EnforceError> {
         let _changing = self.changing.lock().await;
         let before = self.bars.get(identity);
-        let Some(record) = state::apply(before.as_ref(), agent, change, cause, now)? else {
-            return Ok(None);
-        };
-        let (store, key, copy) = (Arc::clone(&self.store), identity.clone(), record.clone());
-        let written = tokio::task::spawn_blocking(move || store.put_quarantine(&key, &copy)).await;
-        let written = written.map_err(|_| EnforceError::Stopping).and_then(|done| Ok(done?));
+        let changed = state::apply(before.as_ref(), agent, change, cause, now)?;
+        let changed = changed.map(|mut record| {
+            if let Extra::Ceiling(ceiling) = extra {
+                record.ceiling = ceiling;
+            }
+            record
+        });
+        let (store, key, copy) = (Arc::clone(&self.store), identity.clone(), changed.clone());
+        let order = if let Extra::Order(order) = extra { Some(order.clone()) } else { None };
+        let written = tokio::task::spawn_blocking(move || match (order, copy) {
+            (Some(order), record) => store.order_quarantine(&order, &key, record.as_ref(), now),
+            (None, Some(record)) => store.put_quarantine(&key, &record).map(|()| true),
+            (None, None) => Ok(true),
+        });
+        let written = written.await.map_err(|_| EnforceError::Stopping).and_then(|done| Ok(done?));
+        if matches!(written, Ok(false)) {
+            return Err(EnforceError::Replayed);
+        }
+        let Some(record) = changed else { return written.map(|_| None) };
         // Without the disk nobody is set free, and nobody dangerous stays in.
         if written.is_ok() || record.state.is_barred() {
             self.bars.set(identity, &record);

@@ -12,6 +12,7 @@ use std::fmt;
 use sealbus_envelope::{
     hash::Hash,
     identity::PublicKey,
+    label::Label,
     name::AgentToken,
     reason::{Reason, Refused},
     time::Millis,
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 /// The most envelope digests that one record keeps as evidence.
 pub const MAX_EVIDENCE: usize = 16;
+/// The most changes that one record tells of.
+pub const MAX_HISTORY: usize = 32;
 
 /// Where an agent stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -91,6 +94,20 @@ pub struct Cause {
     pub what: String,
     /// Digests of the envelopes that are the evidence, at most [`MAX_EVIDENCE`].
     pub envelopes: Vec<Hash>,
+    /// The order, if it was one.
+    #[serde(default)]
+    pub order: Option<Ordered>,
+}
+
+/// The order behind a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// The order's id.
+    pub id: [u8; 16],
+    /// The policy keys that signed it, as nkeys.
+    pub signers: Vec<String>,
+    /// Why, in the words of who made it.
+    pub why: String,
 }
 
 impl Cause {
@@ -102,13 +119,21 @@ impl Cause {
             reason: refused.reason,
             what: refused.what.to_owned(),
             envelopes: envelopes.iter().take(MAX_EVIDENCE).copied().collect(),
+            order: None,
         }
     }
 
     /// An order given by `who`.
     #[must_use]
     pub fn ordered(reason: Reason, who: impl Into<String>) -> Self {
-        Self { trigger: Trigger::Order, reason, what: who.into(), envelopes: Vec::new() }
+        Self { trigger: Trigger::Order, reason, what: who.into(), envelopes: Vec::new(), order: None }
+    }
+
+    /// A signed order.
+    #[must_use]
+    pub fn of_order(reason: Reason, order: Ordered) -> Self {
+        let what = order.signers.join(", ");
+        Self { trigger: Trigger::Order, reason, what, envelopes: Vec::new(), order: Some(order) }
     }
 }
 
@@ -169,6 +194,81 @@ pub struct Record {
     pub cause: Cause,
     /// How many times it was quarantined.
     pub times: u32,
+    /// What led here, oldest first, the present state last: at most [`MAX_HISTORY`].
+    #[serde(default)]
+    pub history: Vec<Step>,
+    /// While it is watched: the highest it may open keys for.
+    #[serde(default)]
+    pub ceiling: Option<Ceiling>,
+    /// What the servers said after its last quarantine or revocation.
+    #[serde(default)]
+    pub enforced: Option<Seen>,
+}
+
+/// One change in the story of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When.
+    pub at: Millis,
+    /// The state that it entered.
+    pub state: State,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What the servers said when they were looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// When they had all been asked twice.
+    pub at: Millis,
+    /// Connections that were cut.
+    pub cut: u32,
+    /// Connections that are still there, or could not be cut.
+    pub left: u32,
+    /// Servers that did not answer, by name.
+    pub silent: Vec<String>,
+}
+
+impl Seen {
+    /// Whether every server answered that it holds no connection of the agent.
+    #[must_use]
+    pub const fn confirmed(&self) -> bool {
+        self.left == 0 && self.silent.is_empty()
+    }
+}
+
+/// What an agent used when it began to be watched: it opens no key for more, in any of the three directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// The highest level.
+    pub level: u8,
+    /// All compartments.
+    pub compartments: u64,
+    /// The highest integrity.
+    pub integrity: u8,
+}
+
+impl Ceiling {
+    /// The least that covers all of `labels`; none if there is none, for then there is nothing to go by.
+    #[must_use]
+    pub fn over(labels: impl Iterator<Item = Label>) -> Option<Self> {
+        labels.fold(None, |ceiling: Option<Self>, label| {
+            let before = ceiling.unwrap_or(Self { level: 0, compartments: 0, integrity: 0 });
+            Some(Self {
+                level: before.level.max(label.level.number()),
+                compartments: before.compartments | label.compartments.bits(),
+                integrity: before.integrity.max(label.integrity.number()),
+            })
+        })
+    }
+
+    /// Whether a key for `label` is no more than what was used.
+    #[must_use]
+    pub const fn covers(&self, label: Label) -> bool {
+        label.level.number() <= self.level
+            && label.compartments.bits() & !self.compartments == 0
+            && label.integrity.number() <= self.integrity
+    }
 }
 
 /// An agent in the guard's books: identity key and record.
@@ -214,12 +314,36 @@ pub fn apply(
             return Err(NotAllowed { from, change });
         }
     };
-    Ok(Some(Record { agent: agent.clone(), state, since: now, cause, times }))
+    let mut history = before.map(|record| record.history.clone()).unwrap_or_default();
+    history.push(Step { at: now, state, cause: cause.clone() });
+    forget_one(&mut history);
+    Ok(Some(Record {
+        agent: agent.clone(),
+        state,
+        since: now,
+        cause,
+        times,
+        history,
+        ceiling: None,
+        enforced: None,
+    }))
+}
+
+/// Who is watched and calmed again and again must not have its quarantines forgotten for it.
+fn forget_one(history: &mut Vec<Step>) {
+    if history.len() > MAX_HISTORY {
+        let first = history.iter().position(|step| step.state == State::Watched).unwrap_or(0);
+        history.remove(first);
+        // The calm behind it goes with it.
+        if matches!(history.get(first), Some(next) if matches!(next.state, State::Normal | State::Released)) {
+            history.remove(first);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
     use proptest::prelude::*;
 
     use super::*;
@@ -259,6 +383,44 @@ mod tests {
         let released = step(Some(&quarantined), Change::Release).unwrap().unwrap();
         let again = step(Some(&released), Change::Watch).unwrap().unwrap();
         assert_eq!(step(Some(&again), Change::Calm).unwrap().unwrap().state, State::Released);
+    }
+
+    #[test]
+    fn a_record_tells_its_story_and_forgets_the_slight_first() {
+        let mut record = step(None, Change::Quarantine).unwrap().unwrap();
+        record = step(Some(&record), Change::Release).unwrap().unwrap();
+        for _ in 0..MAX_HISTORY {
+            record = step(Some(&record), Change::Watch).unwrap().unwrap();
+            record = step(Some(&record), Change::Calm).unwrap().unwrap();
+        }
+        assert!(record.history.len() <= MAX_HISTORY);
+        assert_eq!(record.history[0].state, State::Quarantined);
+        assert_eq!(record.history.last().map(|step| step.state), Some(record.state));
+    }
+
+    #[test]
+    fn a_record_of_before_is_still_read() {
+        #[derive(Serialize)]
+        struct Before(AgentToken, State, Millis, (Trigger, Reason, String, Vec<Hash>), u32);
+        let cause = (Trigger::Evidence, Reason::WrongBus, "header.bus".to_owned(), vec![[7; 32]]);
+        let before = Before(agent(), State::Quarantined, Millis(3), cause, 2);
+        let record: Record = rmp_serde::from_slice(&rmp_serde::to_vec(&before).unwrap()).unwrap();
+        assert_eq!((record.state, record.times, record.history.len()), (State::Quarantined, 2, 0));
+    }
+
+    #[test]
+    fn what_was_used_covers_itself_and_less() {
+        use sealbus_envelope::label::{Compartments, Integrity, Level};
+        let label = |level, compartments, integrity| {
+            let (level, integrity) = (Level::new(level).unwrap(), Integrity::new(integrity).unwrap());
+            Label::new(level, Compartments::from_bits(compartments), integrity)
+        };
+        let ceiling = Ceiling::over([label(2, 1, 0), label(1, 2, 1)].into_iter()).unwrap();
+        assert!(ceiling.covers(label(2, 3, 1)) && ceiling.covers(label(0, 0, 0)));
+        for above in [label(3, 0, 0), label(0, 4, 0), label(0, 0, 2)] {
+            assert!(!ceiling.covers(above), "{above:?}");
+        }
+        assert_eq!(Ceiling::over(std::iter::empty()), None);
     }
 
     #[test]

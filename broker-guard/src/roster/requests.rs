@@ -82,6 +82,13 @@ impl Requests {
         Some(open)
     }
 
+    /// Uses up all requests that these sessions were to answer. Rare, so it may look at every one.
+    pub fn take_of(&mut self, responders: &[SessionId]) -> Vec<(Hash, OpenRequest)> {
+        let theirs = self.open.iter().filter(|(_, open)| responders.contains(&open.responder));
+        let digests: Vec<Hash> = theirs.map(|(digest, _)| *digest).collect();
+        digests.into_iter().filter_map(|digest| Some((digest, self.remove(&digest)?))).collect()
+    }
+
     /// Forgets requests past their deadline.
     pub fn expire(&mut self, now: Millis) {
         while let Some((_, digest)) =
@@ -144,6 +151,15 @@ mod tests {
         assert_eq!(requests.len(), 1);
         requests.expire(Millis(21));
         assert!(requests.is_empty() && requests.of_agent.is_empty());
+    }
+
+    #[test]
+    fn requests_to_who_is_gone_are_taken_and_no_others() {
+        let mut requests = Requests::default();
+        requests.insert([1; 32], open("a", 10)).unwrap();
+        requests.insert([2; 32], OpenRequest { responder: ASKER, ..open("b", 10) }).unwrap();
+        assert_eq!(requests.take_of(&[RESPONDER]), [([1; 32], open("a", 10))]);
+        assert_eq!((requests.len(), requests.by_deadline.len(), requests.of_agent.len()), (1, 1, 1));
     }
 
     #[test]

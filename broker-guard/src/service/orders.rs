@@ -11,6 +11,7 @@ use crate::{
     clock::now,
     events::{Event, Kind},
     http::ask::{Ask, NoOrder, OrderAnswer},
+    quarantine::state::Change,
 };
 
 /// Of what is refused, one a second is logged and told, after a few at once. All of it is counted.
@@ -50,6 +51,7 @@ impl Guard {
             Ask::Workflows(answer) => {
                 let _ = answer.send(self.desk.workflow_report());
             }
+            Ask::Quarantine(answer) => self.quarantine_report(answer),
             Ask::Order { order, answer } => {
                 let now = now();
                 let told = match order {
@@ -115,6 +117,7 @@ impl Guard {
                 return Err(Refused::new(Reason::StoreUnavailable, "store"));
             }
         }
+        self.makes_sense(order.order())?;
         let logged = self.desk.record_order(order, now)?;
         if let Err(error) = self.desk.sync_handle().synced(logged).await {
             tracing::error!(%error, order = %id, "no order is carried out without the log on disk");
@@ -124,6 +127,10 @@ impl Guard {
             OrderKind::ClearTaint => self.desk.clear_taint(order.order(), now),
             OrderKind::Pause => self.desk.pause_workflow(order.order(), now),
             OrderKind::Resume => self.desk.resume_workflow(order.order(), now),
+            OrderKind::Quarantine => self.order_change(order, Change::Quarantine, now).await,
+            OrderKind::Release => self.order_change(order, Change::Release, now).await,
+            OrderKind::Revoke => self.order_change(order, Change::Revoke, now).await,
+            OrderKind::ReplayEvidence | OrderKind::DiscardEvidence => self.order_evidence(order, now).await,
             // A kind that a newer library knows and this guard does not.
             _ => Err(Refused::new(Reason::OrderUnknown, "order.kind")),
         }

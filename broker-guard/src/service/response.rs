@@ -3,20 +3,25 @@
 use std::sync::Arc;
 
 use sealbus_envelope::{
-    identity::PublicKey,
+    identity::{KeyKind, PublicKey},
     name::AgentToken,
+    order::{Order, OrderKind, SignedOrder, Target},
     reason::{Reason, Refused},
+    time::Millis,
 };
+use tokio::sync::oneshot;
 
 use crate::{
     bus::{auth::Outcome, authority::Judged},
     clock::now,
     events::{Event, Kind, Phase},
     quarantine::{
-        enforce::{Changed, Enforced, SECOND_LOOK},
+        enforce::{Changed, EnforceError, Enforced, SECOND_LOOK},
         evidence::Response,
-        state::{Cause, Change, Trigger},
+        report::{AgentReport, ConnectionReport},
+        state::{Cause, Change, Ordered, State, Trigger},
     },
+    store::StoreError,
 };
 
 use super::running::Guard;
@@ -48,42 +53,66 @@ impl Guard {
     /// An agent is suspected, or no longer: durable, logged, told.
     async fn watch(&mut self, identity: &PublicKey, agent: &AgentToken, change: Change, cause: Cause) {
         let time = now();
-        match self.enforcer.change(identity, agent, change, cause, time).await {
+        let changed = if change == Change::Watch {
+            let ceiling = self.desk.sessions().ceiling_of(agent);
+            self.enforcer.watch(identity, agent, cause, ceiling, time).await
+        } else {
+            self.enforcer.change(identity, agent, change, cause, time).await
+        };
+        match changed {
             Ok(Some(changed)) => {
-                self.desk.record(changed.to_audit(), time);
-                let record = &changed.record;
-                let mut event = Event::new(Kind::Quarantine, time).because(record.cause.reason).about(agent);
-                event.what = Some(record.cause.what.clone());
-                event.detail = Some(format!("{} to {}", changed.from, record.state));
-                self.event(event).await;
+                match changed.record.state {
+                    State::Watched => self.desk.watch(agent, changed.record.ceiling),
+                    _ => self.desk.calm(agent),
+                }
+                self.tell_change(&changed, time).await;
             }
             Ok(None) => {}
             Err(error) => tracing::error!(%agent, %error, "whether the agent is watched is not durable"),
         }
     }
 
+    async fn tell_change(&mut self, changed: &Changed, time: Millis) {
+        self.desk.record(changed.to_audit(), time);
+        let record = &changed.record;
+        let mut event = Event::new(Kind::Quarantine, time).because(record.cause.reason).about(&record.agent);
+        event.what = Some(record.cause.what.clone());
+        event.detail = Some(match &record.cause.order {
+            Some(order) => format!("{} to {}: {}", changed.from, record.state, order.why),
+            None => format!("{} to {}", changed.from, record.state),
+        });
+        self.event(event).await;
+    }
+
     /// The order is fixed: durable, then off the roster with its keys going stale, then the log and the event,
     /// then the connections, then a look at the servers and another.
     async fn quarantine(&mut self, identity: &PublicKey, agent: &AgentToken, cause: Cause) {
         let time = now();
-        let changed = match self.enforcer.change(identity, agent, Change::Quarantine, cause, time).await {
-            Ok(Some(changed)) => changed,
-            Ok(None) => return,
+        match self.enforcer.change(identity, agent, Change::Quarantine, cause, time).await {
+            Ok(Some(changed)) => self.cut(changed, time).await,
+            Ok(None) => {}
             Err(error) => {
                 tracing::error!(%agent, %error, "a quarantine is not durable");
                 self.desk.expel(agent, Reason::Quarantined, time);
-                return;
             }
-        };
+        }
+    }
+
+    /// An agent is off the bus by what is on disk: everything else follows.
+    async fn cut(&mut self, changed: Changed, time: Millis) {
+        let agent = &changed.record.agent;
         self.desk.member_deviated(agent, changed.record.state, &changed.record.cause, time);
         self.desk.expel(agent, Reason::Quarantined, time);
-        self.metrics.quarantined.inc();
-        self.desk.record(changed.to_audit(), time);
-        let record = &changed.record;
-        let mut event = Event::new(Kind::Quarantine, time).because(record.cause.reason).about(agent);
-        event.what = Some(record.cause.what.clone());
-        event.detail = Some(format!("{} to {}", changed.from, record.state));
-        self.event(event).await;
+        // Its limits as one who is watched are no concern any more; a release gives it new ones.
+        self.desk.calm(agent);
+        if changed.record.state == State::Quarantined {
+            self.metrics.quarantined.inc();
+        }
+        self.tell_change(&changed, time).await;
+        self.enforce(changed);
+    }
+
+    fn enforce(&self, changed: Changed) {
         let (auth, enforcer, looked) = (self.auth.clone(), Arc::clone(&self.enforcer), self.looked.clone());
         tokio::spawn(async move {
             let enforced = enforcer.enforce(&auth, &changed.identity, SECOND_LOOK).await;
@@ -92,8 +121,115 @@ impl Guard {
         });
     }
 
+    /// What was begun when the last guard ended: whoever is off the bus and was not seen to be gone, or has a
+    /// connection, is cut again; limits of who is watched are as they were.
+    pub(super) fn resume(&mut self) {
+        for known in self.bars.known() {
+            let record = known.record;
+            if record.state == State::Watched {
+                self.desk.watch(&record.agent, record.ceiling);
+            }
+            let connected = !self.auth.connections_of(&known.identity).is_empty();
+            if record.state.is_barred() && (record.enforced.is_none() || connected) {
+                self.enforce(Changed { identity: known.identity, from: record.state, record });
+            }
+        }
+        if let Err(error) = self.custodian.resume() {
+            tracing::error!(%error, "replays that were begun are not gone on with");
+        }
+    }
+
+    /// Whether an order about an agent makes sense now: asked before it is logged, so that one that does not is
+    /// not used up.
+    pub(super) fn makes_sense(&self, order: &Order) -> Result<(), Refused> {
+        let Target::Agent { token, identity } = &order.target else { return Ok(()) };
+        let change = match order.kind {
+            OrderKind::Quarantine => Change::Quarantine,
+            OrderKind::Release => Change::Release,
+            OrderKind::Revoke => Change::Revoke,
+            OrderKind::ReplayEvidence if self.bars.is_barred(identity) => {
+                return Err(Refused::new(Reason::Quarantined, "order.target"));
+            }
+            OrderKind::ReplayEvidence | OrderKind::DiscardEvidence => {
+                let account = self.store.account(identity);
+                return match account.map_err(|_| Refused::new(Reason::StoreUnavailable, "store"))? {
+                    account if account.waiting > 0 => Ok(()),
+                    _ => Err(Refused::new(Reason::NoEvidence, "order.target")),
+                };
+            }
+            _ => return Ok(()),
+        };
+        self.enforcer
+            .allows(identity, token, change)
+            .map_err(|_| Refused::new(Reason::NotQuarantined, "order.target"))
+    }
+
+    /// Carries out an order that changes where an agent stands.
+    pub(super) async fn order_change(
+        &mut self,
+        order: &SignedOrder,
+        change: Change,
+        now: Millis,
+    ) -> Result<(), Refused> {
+        let what = order.order();
+        let Target::Agent { token, identity } = &what.target else {
+            return Err(Refused::new(Reason::OrderInvalid, "order.target"));
+        };
+        let cause = Cause::of_order(reason_of(change), ordered(order));
+        let changed = self.enforcer.carry_out(what, (token, identity), change, cause, now).await;
+        let changed = changed.map_err(|error| match error {
+            EnforceError::Replayed => Refused::new(Reason::OrderReplayed, "order.id"),
+            EnforceError::NotAllowed(_) => Refused::new(Reason::NotQuarantined, "order.target"),
+            error => {
+                tracing::error!(%error, order = %what.id, "an order could not be made durable");
+                Refused::new(Reason::StoreUnavailable, "store")
+            }
+        })?;
+        // It is used up though there was nothing to change.
+        let Some(changed) = changed else { return Ok(()) };
+        if changed.record.state.is_barred() {
+            self.cut(changed, now).await;
+        } else {
+            self.desk.readmit(token);
+            self.tell_change(&changed, now).await;
+        }
+        Ok(())
+    }
+
+    /// Begins to deliver, or discards, what is kept of an agent.
+    pub(super) async fn order_evidence(&mut self, order: &SignedOrder, now: Millis) -> Result<(), Refused> {
+        let what = order.order();
+        let Target::Agent { token, identity } = &what.target else {
+            return Err(Refused::new(Reason::OrderInvalid, "order.target"));
+        };
+        let unavailable = |error: StoreError| {
+            tracing::error!(%error, order = %what.id, "an order could not be made durable");
+            Refused::new(Reason::StoreUnavailable, "store")
+        };
+        let replayed = Refused::new(Reason::OrderReplayed, "order.id");
+        if what.kind == OrderKind::ReplayEvidence {
+            if !self.store.begin_replay(what, identity, now).map_err(unavailable)? {
+                return Err(replayed);
+            }
+            let job = self.store.account(identity).map_err(unavailable)?.job;
+            if let Some(job) = job {
+                self.custodian.begin(identity.clone(), job);
+            }
+            return Ok(());
+        }
+        let count = self.store.discard_evidence(what, identity, now).map_err(unavailable)?.ok_or(replayed)?;
+        let detail = format!("{count} kept envelopes discarded by order {}: {}", what.id, what.reason);
+        let mut event = Event::new(Kind::Evidence, now).about(token).detail(detail);
+        event.count = Some(count);
+        self.event(event).await;
+        Ok(())
+    }
+
     pub(super) async fn looked_at(&mut self, changed: &Changed, enforced: &Enforced) {
         let time = now();
+        if let Err(error) = self.enforcer.keep_seen(changed, enforced.to_seen(time)).await {
+            tracing::warn!(%error, "what the servers said is not written down");
+        }
         self.desk.record(enforced.to_audit(changed), time);
         let detail = if enforced.confirmed() {
             format!("confirmed: {} connections cut, no server holds one", enforced.cut)
@@ -108,6 +244,30 @@ impl Guard {
             .detail(detail);
         self.event(event).await;
         self.carry_out().await;
+    }
+
+    /// What is known of every agent that was ever watched or off the bus.
+    pub(super) fn quarantine_report(&self, answer: oneshot::Sender<Vec<AgentReport>>) {
+        let (store, auth) = (Arc::clone(&self.store), self.auth.clone());
+        let roster = self.desk.sessions().roster();
+        let known: Vec<_> = self.bars.known();
+        let known = known.into_iter().map(|known| {
+            let sessions = roster.of_agent(known.record.agent.as_str()).count();
+            let connections = auth.connections_of(&known.identity);
+            (known, sessions, connections)
+        });
+        let known: Vec<_> = known.collect();
+        // Off the loop: it reads the disk.
+        tokio::task::spawn_blocking(move || {
+            let reports = known.into_iter().map(|(known, sessions, connections)| {
+                let mut report = AgentReport::read(&store, &known);
+                report.sessions = sessions;
+                report.connections = connections.iter().map(ConnectionReport::of).collect();
+                report
+            });
+            // Fails only when nobody waits for the answer any more.
+            let _ = answer.send(reports.collect());
+        });
     }
 
     /// A connection was judged: logged, counted, told.
@@ -138,5 +298,21 @@ impl Guard {
             self.event(event).await;
         }
         self.carry_out().await;
+    }
+}
+
+const fn reason_of(change: Change) -> Reason {
+    match change {
+        Change::Revoke => Reason::Revoked,
+        _ => Reason::Quarantined,
+    }
+}
+
+fn ordered(order: &SignedOrder) -> Ordered {
+    let what = order.order();
+    Ordered {
+        id: *what.id.as_bytes(),
+        signers: order.signers().map(|key| key.to_nkey(KeyKind::User)).collect(),
+        why: what.reason.clone(),
     }
 }

@@ -17,7 +17,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServiceError, orders::Telling, policies::Found};
+use super::{
+    ServiceError,
+    evidence::{self, Custodian, Replay},
+    orders::Telling,
+    policies::Found,
+};
 use crate::{
     audit::entry::{Body, Denied},
     bus::{
@@ -32,7 +37,10 @@ use crate::{
     events::{Event, Kind, herald::Herald},
     http::{AuditReport, SessionReport, StatusReport, ask::Ask},
     metrics::Metrics,
-    quarantine::enforce::{Changed, Enforced, Enforcer, SECOND_LOOK},
+    quarantine::{
+        custody::Custody,
+        enforce::{Bars, Changed, Enforced, Enforcer, SECOND_LOOK},
+    },
     reload::ReloadError,
     sessions::InForce,
     store::Store,
@@ -79,6 +87,10 @@ pub(super) struct Guard {
     pub(super) store: Arc<Store>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) telling: Telling,
+    pub(super) bars: Arc<Bars>,
+    pub(super) custodian: Custodian,
+    pub(super) custody: mpsc::Sender<Custody>,
+    pub(super) replays: mpsc::Receiver<Replay>,
 }
 
 impl Guard {
@@ -88,6 +100,7 @@ impl Guard {
         self.event(Event::new(Kind::Started, now())).await;
         let epoch = self.desk.sessions().guard().epoch;
         tracing::info!(bus = %self.config.roots.name, epoch, "the guard is ready");
+        self.resume();
         for error in std::mem::take(&mut self.refused) {
             self.change_refused(&error.to_string(), error.reason()).await;
         }
@@ -103,6 +116,7 @@ impl Guard {
                 }
                 Some(found) = self.offered.recv() => self.found(found).await,
                 Some(ask) = self.asks.recv() => self.asked(ask).await,
+                Some(part) = self.replays.recv() => self.replay(part).await,
                 Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
                 Some(message) = self.control.next() => self.control_turn(message).await,
                 Some(message) = self.ingress.next() => self.ingress_turn(message).await,
@@ -162,6 +176,11 @@ impl Guard {
 
     /// Publishes what the desk wants published.
     pub(super) async fn carry_out(&mut self) {
+        // What is done about offenders brings about more, but offends nobody.
+        while self.carry_out_once().await {}
+    }
+
+    async fn carry_out_once(&mut self) -> bool {
         let todo = self.desk.take_todo();
         for outgoing in todo.publish {
             self.publish(outgoing).await;
@@ -180,9 +199,13 @@ impl Guard {
                 }
             });
         }
+        let offended = !todo.offenders.is_empty();
         for (agent, response) in todo.offenders {
             self.respond(&agent, response).await;
         }
+        // After the responses: what is kept is kept of who is in the books.
+        evidence::hand_over(&self.custody, todo.custody, &self.metrics);
+        offended
     }
 
     async fn publish(&self, outgoing: Outgoing) {

@@ -116,6 +116,7 @@ impl Sessions {
         }
         let (key_id, key) = (key.key, SendingKey::new(key, now));
         self.check_right(session, &key, now)?;
+        self.check_watched(session, key.label)?;
         let in_use = session.epochs_of(&key);
         let newer = in_use.iter().filter(|(epoch, _)| *epoch > key.epoch).count();
         if newer >= EPOCHS_IN_USE {

@@ -2,13 +2,17 @@
 
 use redb::{ReadableTable, WriteTransaction};
 use sealbus_envelope::{
+    identity::PublicKey,
     name::AgentToken,
     order::{MAX_ORDER_MS, Order, OrderId},
     time::Millis,
 };
 
-use super::{CLEARED, FLOORS, Failed, ORDERS, Store, StoreError};
-use crate::taint::{Cleared, Holder};
+use super::{CLEARED, FLOORS, Failed, ORDERS, QUARANTINE, Store, StoreError};
+use crate::{
+    quarantine::state::Record,
+    taint::{Cleared, Holder},
+};
 
 /// How long after its time an order's id is kept: a clock that is set back must not make it good again.
 const KEPT_MS: u64 = MAX_ORDER_MS;
@@ -56,6 +60,30 @@ impl Store {
                 !rmp_serde::from_slice::<Cleared>(cleared).is_ok_and(|cleared| cleared.is_over(now))
             })?;
             clears.insert(agent.as_str(), cleared.as_slice())?;
+            Ok(true)
+        })
+    }
+
+    /// Uses up an order about an agent's quarantine and writes the agent's record, if it changes, both at once.
+    /// `false`, and nothing is changed, if the order was carried out before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn order_quarantine(
+        &self,
+        order: &Order,
+        identity: &PublicKey,
+        record: Option<&Record>,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let bytes = record.map(|record| self.encode(record)).transpose()?;
+        self.write(|tx| {
+            if !use_up(tx, order, now)? {
+                return Ok(false);
+            }
+            if let Some(bytes) = &bytes {
+                tx.open_table(QUARANTINE)?.insert(identity.as_bytes(), bytes.as_slice())?;
+            }
             Ok(true)
         })
     }

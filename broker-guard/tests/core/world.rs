@@ -319,7 +319,7 @@ impl World {
     }
 
     pub(crate) fn did(&mut self) -> Did {
-        let Todo { publish, verdicts, disconnect, offenders } = self.desk.take_todo();
+        let Todo { publish, verdicts, disconnect, offenders, .. } = self.desk.take_todo();
         Did {
             published: publish,
             verdicts: verdicts.into_iter().flat_map(|pending| pending.notices).collect(),

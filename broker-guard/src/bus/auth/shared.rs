@@ -183,10 +183,23 @@ impl Shared {
             let decision = self.decide(request);
             let other = match &decision {
                 Decision::Admit(admission) => match self.claim(&id, admission) {
-                    Ok(()) if self.in_force() == before => return (decision, again),
+                    // A quarantine commits first and then looks for connections in the books: of the two
+                    // orders in which that and this can happen, in one it finds this connection there, in the
+                    // other the bar is seen here.
+                    Ok(())
+                        if self.in_force() == before
+                            && !self.authority.is_barred(&admission.proven.credential.claims().identity) =>
+                    {
+                        return (decision, again);
+                    }
                     // Decided under what was replaced before the connection was in the books, where the
                     // recheck after the change would have found it.
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        if self.authority.is_barred(&admission.proven.credential.claims().identity) {
+                            self.departed(&id);
+                        }
+                        continue;
+                    }
                     Err(other) => other,
                 },
                 Decision::Refuse { proven: Some(proven), .. } => {

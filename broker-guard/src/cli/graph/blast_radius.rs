@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         audit::unreadable,
+        busdir::BusArg,
         failure::Failure,
         output::{BAD, FAINT, Output, STRONG, paint, table},
         when::rfc3339,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     audit::search::{Filter, search},
-    graph::{BlastRadius, Envelope, Permit, Suspects},
+    graph::{BlastRadius, Envelope, Permit, Reached, Suspects},
 };
 
 const EXAMPLES: &str = "\
@@ -76,6 +77,51 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             text
         },
     )
+}
+
+/// The same in few lines, for a page about the agent: as JSON, and what it writes, reads and reaches.
+pub(crate) fn radius(bus: &BusArg, agent: &str) -> Result<(Value, Vec<String>), Failure> {
+    let world = WorldArgs::of(bus.clone()).open(Some(agent))?;
+    let tables = &world.records.tables;
+    let graph = world.graph();
+    let radius = graph.blast_radius(agent)?;
+    let permits = |permits: &[Permit<'_>]| -> Vec<Value> {
+        permits.iter().map(|permit| permit_json(tables, permit)).collect()
+    };
+    let json = json!({
+        "policy_version": world.version,
+        "writes": permits(&radius.writes),
+        "reads": permits(&radius.reads),
+        "reach": reach_json(tables, &radius.reach),
+    });
+    let rules = |permits: &[Permit<'_>]| -> String {
+        let mut names: Vec<_> = permits.iter().map(|permit| permit.rule.to_string()).collect();
+        names.dedup();
+        few(&names)
+    };
+    let names =
+        |reached: &Reached<'_>| reached.holders.iter().map(|h| h.name().to_string()).collect::<Vec<_>>();
+    let direct: Vec<_> = radius.direct().flat_map(names).collect();
+    let onwards: Vec<_> = radius.transitive().flat_map(names).collect();
+    let lines = vec![
+        format!("write under {}; read under {}", rules(&radius.writes), rules(&radius.reads)),
+        format!("reach {}; if passed on {}", few(&direct), few(&onwards)),
+    ];
+    Ok((json, lines))
+}
+
+/// The first few names, and how many more there are.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    match names.len() {
+        0 => "nothing".to_owned(),
+        n if n <= SHOWN => names.join(", "),
+        n => format!(
+            "{} and {} more",
+            names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "),
+            n - SHOWN
+        ),
+    }
 }
 
 fn suspects(world: &World, agent: &str, since: Millis) -> Result<(Suspects, Millis), Failure> {

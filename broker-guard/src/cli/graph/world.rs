@@ -54,6 +54,11 @@ pub(crate) struct World {
 }
 
 impl WorldArgs {
+    /// The bus as it is.
+    pub(crate) const fn of(bus: BusArg) -> Self {
+        Self { bus, policy: None, at: None, enforced: false, teams: false }
+    }
+
     /// With another policy, if one is given.
     pub(crate) fn with_policy(self, which: Option<&str>) -> Self {
         Self { policy: which.map(str::to_owned).or(self.policy), ..self }

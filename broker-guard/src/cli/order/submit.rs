@@ -29,5 +29,5 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let dir = args.bus.open()?;
     let draft = super::read(&args.file, &dir.config.roots)?;
     super::complete(&args.file, &draft, &dir.config.roots)?;
-    super::submit(args.address.of(&dir.config), &draft, output)
+    super::submit(args.address.of(&dir.config), &draft)?.show(output)
 }

@@ -1,0 +1,227 @@
+//! `sealbus quarantine show`: who, why, how sure, what was kept, what it could do, what can be done, on one screen.
+
+use sealbus_envelope::{time::Millis, wire::MAX_ENVELOPE};
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        busdir::{BusArg, BusDir},
+        failure::{Exit, Failure},
+        graph::radius,
+        output::{BAD, FAINT, GOOD, Output, STRONG, paint},
+        page::AddressArg,
+        session::printable,
+        when::{relative, rfc3339},
+    },
+    report,
+};
+use crate::{
+    clock::now,
+    quarantine::{
+        report::{AgentReport, StepReport},
+        state::State,
+    },
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  sealbus quarantine show mallory
+  sealbus quarantine show mallory --json | jq .evidence
+
+Who and why, what the servers said, what was kept, the whole story, what the agent could do, and
+the commands that decide. Asks the guard; if none runs, reads its store in the bus directory.";
+
+/// The widest line, in characters.
+const WIDTH: usize = 100;
+/// Changes that are shown; `--json` has all.
+const STEPS: usize = 5;
+/// Kept envelopes that are shown.
+const KEPT: usize = 3;
+
+/// Show all about one agent: why it is off the bus or watched, and what can be done
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The agent: its name, or as subjects name it
+    agent: String,
+    #[command(flatten)]
+    address: AddressArg,
+    #[command(flatten)]
+    bus: BusArg,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let dir = args.bus.open()?;
+    let (agents, from) = report::read(args.address.of(&dir.config), &dir)?;
+    let Some(agent) = agents.into_iter().find(|agent| report::is_called(agent, &args.agent)) else {
+        let message = format!("`{}` was never watched or off the bus", args.agent);
+        let remedy = "see `sealbus quarantine list --all`; to take it off: `sealbus quarantine add`";
+        return Err(Failure::told(Exit::Failure, "not_quarantined", message, remedy));
+    };
+    let name = agent.agent.rsplit_once('-').map_or(agent.agent.as_str(), |(name, _)| name).to_owned();
+    // Who has no credential in the registry here has no radius that could be told.
+    let radius = radius(&args.bus, &name).ok();
+    let orders = orders(&agent, &name);
+    let mut object = json!(agent);
+    if let Some(map) = object.as_object_mut() {
+        map.insert("from".to_owned(), from.into());
+        map.insert("blast_radius".to_owned(), radius.as_ref().map_or(Value::Null, |(json, _)| json.clone()));
+        let commands: Vec<_> = orders.iter().map(|(_, command)| command.as_str()).collect();
+        map.insert("orders".to_owned(), json!(commands));
+    }
+    let radius = radius.map(|(_, text)| text);
+    output.show(&object, text(&agent, from, radius.as_deref(), &orders, &dir, now()))
+}
+
+/// What can be done, and how.
+fn orders(agent: &AgentReport, name: &str) -> Vec<(&'static str, String)> {
+    let order = |what: &str| format!("sealbus quarantine {what} {name} --reason '…'");
+    let mut orders = Vec::new();
+    match agent.state {
+        State::Quarantined => {
+            orders.push(("let it back", order("release")));
+            orders.push(("never let it back", order("revoke")));
+        }
+        State::Normal | State::Watched | State::Released => {
+            orders.push(("take it off the bus", order("add")));
+        }
+        State::Revoked => {}
+    }
+    if agent.evidence.waiting > 0 {
+        if !agent.state.is_barred() {
+            orders.push(("deliver what was kept", order("replay")));
+        }
+        orders.push(("discard what was kept", order("discard")));
+    }
+    orders
+}
+
+fn text(
+    agent: &AgentReport,
+    from: &str,
+    radius: Option<&[String]>,
+    orders: &[(&str, String)],
+    _dir: &BusDir,
+    now: Millis,
+) -> String {
+    let mut lines = Vec::new();
+    let style = if agent.state.is_barred() { BAD } else { GOOD };
+    let since = Millis(agent.since);
+    let times = if agent.times > 1 { format!(", {} times so far", agent.times) } else { String::new() };
+    lines.push(format!(
+        "{}  {}  since {} ({}){times}",
+        paint(STRONG, &agent.agent),
+        paint(style, agent.state),
+        rfc3339(since),
+        relative(since, now)
+    ));
+    let mut field =
+        |name: &str, value: String| lines.push(cut(&format!("  {name:<10} {}", printable(&value))));
+    let cause = &agent.cause;
+    field("why", format!("{} [{}]", cause.meaning, cause.reason));
+    let what = if cause.order.is_some() { String::new() } else { format!(": {}", cause.what) };
+    field("by", format!("{}{what}", report::who(cause)));
+    if let Some(order) = &cause.order {
+        field("said", order.why.clone());
+    }
+    if let Some(score) = agent.score {
+        field("score", format!("{score:.2}"));
+    }
+    field("identity", agent.identity.clone());
+    field("servers", servers(agent));
+    let evidence = &agent.evidence;
+    let mut kept = format!(
+        "{} kept ({} KiB), {} more counted",
+        evidence.waiting,
+        evidence.bytes.div_ceil(1024),
+        evidence.dropped
+    );
+    for (count, what) in
+        [(evidence.delivered, "delivered"), (evidence.refused, "refused"), (evidence.discarded, "discarded")]
+    {
+        if count > 0 {
+            kept += &format!(", {count} {what}");
+        }
+    }
+    if evidence.replaying {
+        kept += "; a replay is under way";
+    }
+    field("evidence", evidence.fault.clone().unwrap_or(kept));
+    let mut newest: Vec<_> = evidence.newest.iter().collect();
+    newest.sort_by_key(|kept| (!kept.trigger, std::cmp::Reverse(kept.n)));
+    for kept in newest.into_iter().take(KEPT) {
+        let digest = kept.digest.as_deref().map_or("unreadable", |digest| digest.get(..16).unwrap_or(digest));
+        let fate = kept.fate.as_deref().unwrap_or(if kept.trigger { "the cause" } else { "waits" });
+        field(
+            "",
+            format!(
+                "{digest} {} under {}, {} B, {}: {fate}",
+                kept.subject,
+                kept.rule.as_deref().unwrap_or("?"),
+                kept.size.min(u32::try_from(MAX_ENVELOPE).unwrap_or(u32::MAX)),
+                kept.reason
+            ),
+        );
+    }
+    if evidence.newest.is_empty()
+        && let Some(digest) = cause.envelopes.first()
+    {
+        field("", format!("envelope {} (`sealbus why {0}`)", digest.get(..16).unwrap_or(digest)));
+    }
+    let earlier = agent.history.len().saturating_sub(STEPS);
+    for (n, step) in agent.history.iter().skip(earlier).enumerate() {
+        field(if n == 0 { "story" } else { "" }, story(step));
+    }
+    if earlier > 0 {
+        field("", format!("and {earlier} changes before: --json has them"));
+    }
+    for (n, line) in radius.unwrap_or_default().iter().enumerate() {
+        field(if n == 0 { "could" } else { "" }, line.clone());
+    }
+    for (n, (what, command)) in orders.iter().enumerate() {
+        let name = if n == 0 { "decide" } else { "" };
+        lines.push(cut(&format!("  {name:<10} {:<22} {command}", format!("{what}:"))));
+    }
+    if from == "store" {
+        lines.push(paint(FAINT, "  No guard runs: this is what its store says").to_string());
+    }
+    lines.join("\n")
+}
+
+fn servers(agent: &AgentReport) -> String {
+    let connections = agent.connections.iter().filter(|connection| !connection.lobby);
+    let mut names: Vec<_> = connections.map(|connection| connection.server.clone()).collect();
+    let open = names.len();
+    names.dedup();
+    let open = if open == 0 {
+        "no connection".to_owned()
+    } else {
+        format!("{open} connections at {}", names.join(", "))
+    };
+    match &agent.enforced {
+        Some(seen) if agent.state.is_barred() && seen.confirmed => {
+            format!("confirmed: {} connections cut, no server holds one; now {open}", seen.cut)
+        }
+        Some(seen) if agent.state.is_barred() => {
+            format!(
+                "NOT confirmed: {} left, no answer from {}; now {open}",
+                seen.left,
+                seen.silent.join(", ")
+            )
+        }
+        None if agent.state.is_barred() => format!("being asked; now {open}"),
+        _ => format!("{open}, {} sessions", agent.sessions),
+    }
+}
+
+fn story(step: &StepReport) -> String {
+    let why = step.cause.order.as_ref().map_or_else(|| step.cause.reason.clone(), |order| order.why.clone());
+    format!("{} {}, {}: {why}", rfc3339(Millis(step.at)), step.state, report::who(&step.cause))
+}
+
+fn cut(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 1).chain(std::iter::once('…')).collect()
+}

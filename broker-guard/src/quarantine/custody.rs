@@ -1,0 +1,185 @@
+//! What is kept of an agent that is off the bus: its envelopes as they came, sealed, and what was known of each when
+//! it came. Nobody here can open them.
+//!
+//! What stood in the guard's queue when the agent was quarantined is kept, and what arrives after, up to
+//! [`MAX_KEPT`] envelopes and [`MAX_KEPT_BYTES`] an agent; the rest is counted. The list of what is kept, with the
+//! digests and the senders' papers, is in the guard's own store; the envelopes themselves are in the bus's stream
+//! where there is one, for they are large and their digests tell whether a server changed them.
+
+use bytes::Bytes;
+use sealbus_envelope::{
+    hash::Hash, identity::SessionId, keys::KeyId, label::Label, name::AgentToken, reason::Reason,
+    time::Millis, wire::Decoded,
+};
+use serde::{Deserialize, Serialize};
+
+/// The most envelopes kept of one agent.
+pub const MAX_KEPT: u32 = 1_000;
+/// The most bytes of envelopes kept of one agent.
+pub const MAX_KEPT_BYTES: u64 = 8 << 20;
+/// The most bytes of envelopes on the guard's own disk, of all agents, where there is no stream for them.
+pub const MAX_SPOOL_BYTES: u64 = 64 << 20;
+
+/// Something to be kept.
+#[derive(Debug, Clone)]
+pub enum Custody {
+    /// A session that ended by the quarantine: what a second judgement of its envelopes needs.
+    Session(Box<Papers>),
+    /// An envelope.
+    Envelope(Box<Sealed>),
+    /// Envelopes that were not kept, because there are too many.
+    Dropped {
+        /// Whose.
+        agent: AgentToken,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// A session's papers, and where its keys stood when it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Papers {
+    /// Whose.
+    pub agent: AgentToken,
+    /// The session.
+    pub session: SessionId,
+    /// Its credential.
+    pub credential: String,
+    /// Its certificate.
+    #[serde(with = "serde_bytes")]
+    pub certificate: Vec<u8>,
+    /// Its keys, each with the lowest sequence number that nothing was judged under.
+    pub keys: Vec<(KeyId, u64)>,
+}
+
+/// An envelope as it came.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// The agent that the server attests.
+    pub agent: AgentToken,
+    /// The logical subject on the wire.
+    pub subject: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The guard's clock.
+    pub time: Millis,
+    /// Why it is kept: `quarantined`, or what was wrong with it.
+    pub reason: Reason,
+    /// Whether it is what the agent was quarantined for.
+    pub trigger: bool,
+}
+
+/// One envelope in the list of what is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its number, counted for each agent from 1.
+    pub n: u64,
+    /// The agent that the server attested.
+    pub agent: AgentToken,
+    /// When it came, by the guard's clock.
+    pub time: Millis,
+    /// The logical subject it came on.
+    pub subject: String,
+    /// Its size in bytes.
+    pub size: u32,
+    /// Why it is kept.
+    pub reason: Reason,
+    /// Whether it is what the agent was quarantined for.
+    pub trigger: bool,
+    /// What it claims of itself, if it can be read at all. Nobody has verified it.
+    pub claims: Option<Claimed>,
+    /// Where its bytes are.
+    pub place: Place,
+    /// What became of it.
+    pub fate: Option<Fate>,
+}
+
+/// What an envelope claims of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// Its digest.
+    pub digest: Hash,
+    /// The session.
+    pub session: SessionId,
+    /// The rule.
+    pub rule: String,
+    /// The label.
+    pub label: Label,
+}
+
+impl Claimed {
+    /// Reads what there is to read.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let decoded = Decoded::decode(bytes).ok()?;
+        let header = decoded.claimed();
+        Some(Self {
+            digest: decoded.digest(),
+            session: header.session,
+            rule: header.rule.to_owned(),
+            label: header.label,
+        })
+    }
+}
+
+/// Where the bytes of an envelope are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// In the guard's store.
+    Disk,
+    /// In the stream, at this sequence number.
+    Stream(u64),
+    /// Nowhere: there was no room, or it was discarded.
+    Gone,
+}
+
+/// What became of a kept envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// Delivered to its readers after all, by an order.
+    Delivered,
+    /// To be delivered by an order, and refused for this.
+    Refused(Reason),
+    /// Discarded by an order.
+    Discarded,
+}
+
+/// An order about all that is kept of an agent, under way. What it covers is fixed when it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The order's id.
+    pub order: [u8; 16],
+    /// The last number that it covers.
+    pub upto: u64,
+}
+
+/// The account of what is kept of one agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The number of the last envelope kept.
+    pub last: u64,
+    /// Envelopes that wait for a decision.
+    pub waiting: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Envelopes that were not kept.
+    pub dropped: u64,
+    /// Delivered after all.
+    pub delivered: u64,
+    /// Refused when they were to be delivered.
+    pub refused: u64,
+    /// Discarded.
+    pub discarded: u64,
+    /// All up to this number is decided.
+    pub decided: u64,
+    /// The replay that is under way.
+    pub job: Option<Job>,
+}
+
+impl Account {
+    /// Whether one more envelope of this size is kept.
+    #[must_use]
+    pub fn has_room(&self, size: u64) -> bool {
+        self.waiting < MAX_KEPT && self.bytes.saturating_add(size) <= MAX_KEPT_BYTES
+    }
+}
