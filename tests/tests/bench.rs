@@ -62,5 +62,7 @@ fn the_list_names_every_benchmark() {
     let output = Command::new(env!("CARGO_BIN_EXE_sealbus-bench")).arg("--list").output().unwrap();
     let list = String::from_utf8(output.stdout).unwrap();
     let names: Vec<_> = list.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(names, ["envelope", "guard", "latency", "end-to-end", "policy", "audit", "isolation"]);
+    let expected =
+        ["envelope", "guard", "latency", "end-to-end", "policy", "audit", "isolation", "quarantine"];
+    assert_eq!(names, expected);
 }

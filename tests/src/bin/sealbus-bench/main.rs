@@ -20,6 +20,7 @@ mod pacer;
 mod peers;
 mod policy;
 mod progress;
+mod quarantine;
 mod relay;
 mod report;
 mod rig;
@@ -70,6 +71,8 @@ enum Bench {
     Audit,
     /// Honest flows beside one agent that floods: throughput, p99, losses, and how soon it is cut
     Isolation,
+    /// From hard evidence to no more deliveries at an honest reader, and to every server's word for it
+    Quarantine,
 }
 
 impl Bench {
@@ -82,6 +85,7 @@ impl Bench {
             Self::Policy => policy::run(budget),
             Self::Audit => audit::run(budget),
             Self::Isolation => isolation::run(budget),
+            Self::Quarantine => quarantine::run(budget),
         }
     }
 }
