@@ -6,12 +6,15 @@
 #![expect(clippy::panic, reason = "a fuzz target reports by panicking")]
 
 use crate::{
+    approval::{self, SignedApproval},
     control::{self, AuthToken, Granted, Heartbeat, Hello, Open, Readers, Subscribe, Welcome},
     identity::{BusId, Credential, PublicKey, Roots, SessionCertificate, SigningKey, Status},
     keys::Grant,
     name::Name,
     order::Draft,
-    policy::{Bundle, BundleHead, FlowGrant, HeadFields, Leaves, Rule, Tables},
+    policy::{
+        ApproverList, Bundle, BundleHead, FlowGrant, HeadFields, Hold, Leaves, Rule, Supervision, Tables,
+    },
     proof::{admission::Admission, batch::BatchProof},
     reason::Refused,
     subject::{Pattern, Subject, WireSubjects},
@@ -36,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bundle", bundle),
     ("control", control_message),
     ("order", order),
+    ("approval", approval_of_held),
 ];
 
 fn same(what: &str, written: &[u8], read: &[u8]) {
@@ -143,6 +147,9 @@ pub fn bundle(bytes: &[u8]) {
     if let Ok(grant) = FlowGrant::decode(bytes) {
         same("flow grant", &grant.encode(), bytes);
     }
+    if let Ok(supervision) = Supervision::decode(bytes) {
+        same("supervision", &supervision.encode(), bytes);
+    }
     let _ = signed_records(bytes, &roots);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let wire = WireSubjects::default();
@@ -221,6 +228,31 @@ pub fn order(bytes: &[u8]) {
             let Ok(again) = Draft::new(draft.order().clone(), &roots) else { panic!("a read order is one") };
             assert!(again.digest() == draft.digest(), "an order is written as another");
         }
+    }
+}
+
+/// An approval as it comes, as what an approver signed, and as the header that carries it.
+pub fn approval_of_held(bytes: &[u8]) {
+    let Ok(name) = Name::parse("fuzz") else { return };
+    let bus = BusId::new(&issuer(), &name);
+    let signing = SigningKey::from_seed(&[1; 32]);
+    let mut w = Writer::default();
+    let signature = signing.sign(crate::identity::Purpose::Approval, bytes);
+    w.array(3).bin(bytes).bin(signing.public().as_bytes()).bin(&signature);
+    let signed = w.into_bytes();
+    let people = vec![(name.clone(), signing.public().clone())];
+    let hold = Hold { approvals: 1, deadline_ms: 1, lists: vec![ApproverList { name, after_ms: 0, people }] };
+    for bytes in [bytes, &signed] {
+        let Ok(approval) = SignedApproval::verify(bytes, bus) else { continue };
+        same("approval", &approval.encode(), bytes);
+        let header = approval::header(std::slice::from_ref(&approval));
+        let enough = approval::check(&hold, bus, &approval.approval().envelope, &header).is_ok();
+        let says = approval.approval().approve && approval.key() == signing.public();
+        assert!(enough == says, "an approval counts for what it does not say");
+    }
+    if let Ok(header) = std::str::from_utf8(bytes) {
+        let approved = approval::check(&hold, bus, &[7; 32], header);
+        assert!(approved.is_err() || header.len() > 200, "a header without a signature approves");
     }
 }
 

@@ -54,8 +54,11 @@ fn seeds_of(vector: &Value) -> Vec<(&'static str, Vec<u8>)> {
             seeds.extend(
                 input["admission"].as_str().map(|text| ("admission_header", text.as_bytes().to_vec())),
             );
+            seeds.extend(input["approvals"].as_str().map(|text| ("approval", text.as_bytes().to_vec())));
             seeds
         }
+        "approval" => vec![("approval", unhex(&input["approval"]))],
+        "order" => vec![("order", unhex(&input["order"]))],
         "credential" => {
             let text = input["credential"].as_str().unwrap();
             let mut seeds = vec![("credential", text.as_bytes().to_vec())];
