@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod desk;
 pub mod egress;
 pub mod fitness;
+pub mod intake;
 pub mod link;
 pub mod seen;
 pub mod stream;

@@ -46,6 +46,13 @@ pub struct SinkLabel {
     sink: String,
 }
 
+/// Labels of the counter of what the intake dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    /// `rate`, `room` or `cut`.
+    cause: &'static str,
+}
+
 /// The guard's metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -69,6 +76,11 @@ pub struct Metrics {
     pub watched: Gauge,
     /// Until when the status statement may be relied on, unix seconds.
     pub status_valid_until: Gauge,
+    intake_dropped: Family<CauseLabel, Counter>,
+    /// Agents that the intake tells apart, and messages that wait there.
+    pub intake_held: Gauge,
+    /// Agents that flooded and are refused for a while.
+    pub held_back: Gauge,
     /// Control messages handled, refused ones included.
     pub control: Counter,
     /// Key grants relayed to readers.
@@ -135,6 +147,9 @@ impl Metrics {
             sink_up: Family::default(),
             watched: Gauge::default(),
             status_valid_until: Gauge::default(),
+            intake_dropped: Family::default(),
+            intake_held: Gauge::default(),
+            held_back: Gauge::default(),
             control: Counter::default(),
             grants: Counter::default(),
             gaps: Counter::default(),
@@ -174,6 +189,21 @@ impl Metrics {
             metrics.changes_refused.clone(),
         );
         registry.register("orders", "Signed orders received, by outcome", metrics.orders.clone());
+        registry.register(
+            "intake_dropped",
+            "Messages dropped unread because their agent sends too much, by cause",
+            metrics.intake_dropped.clone(),
+        );
+        registry.register(
+            "intake_held",
+            "Agents told apart and messages waiting at the intake",
+            metrics.intake_held.clone(),
+        );
+        registry.register(
+            "held_back",
+            "Agents that flooded and are refused for a while",
+            metrics.held_back.clone(),
+        );
         registry.register("control", "Control messages handled", metrics.control.clone());
         registry.register("grants", "Key grants relayed to readers", metrics.grants.clone());
         registry.register("gaps", "Sequence numbers that never came", metrics.gaps.clone());
@@ -259,6 +289,11 @@ impl Metrics {
     pub fn change_refused(&self, reason: Option<Reason>) {
         let reason = reason.map_or("unreadable", Reason::code);
         self.changes_refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts messages that the intake dropped.
+    pub fn intake_dropped(&self, cause: &'static str, count: u64) {
+        self.intake_dropped.get_or_create(&CauseLabel { cause }).inc_by(count);
     }
 
     /// Counts a connection.

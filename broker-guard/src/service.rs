@@ -27,6 +27,7 @@ use crate::{
         authority::Hall,
         desk::{Desk, PendingVerdicts, challenge},
         fitness::{self, Needs, ProbeOptions, Unfit},
+        intake::{Floods, Intake},
         link::{self, Link, LinkError},
     },
     clock::now,
@@ -251,6 +252,8 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
 
     let control = link.client.subscribe(wire.control_all()).await?;
     let ingress = link.client.subscribe(wire.ingress_all()).await?;
+    let (intake, floods) = Intake::start(&wire, control, ingress, metrics.clone());
+    spawn_cutter(floods, auth.clone());
     let verdicts = spawn_verdicts(desk.sync_handle(), link.clone());
     let (looked, looks) = mpsc::channel(LOOKS);
     let (found, offered) = mpsc::channel(OFFERS);
@@ -284,8 +287,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         link,
         system,
         desk,
-        ingress,
-        control,
+        intake,
         verdicts,
         metrics,
         auth,
@@ -374,6 +376,16 @@ fn spawn_verdicts(synced: SyncHandle, link: Link) -> mpsc::Sender<PendingVerdict
         }
     });
     sender
+}
+
+/// Cuts who floods: a task of its own, so that it never waits for the desk.
+fn spawn_cutter(mut floods: Floods, auth: Auth) {
+    tokio::spawn(async move {
+        while let Some(agent) = floods.recv().await {
+            let auth = auth.clone();
+            tokio::spawn(async move { auth.cut_flood(&agent).await });
+        }
+    });
 }
 
 /// The audit log's name in its checkpoints, by which its signatures are verified.

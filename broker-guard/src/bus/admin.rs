@@ -134,6 +134,8 @@ struct Connz {
 struct Conn {
     cid: u64,
     #[serde(default)]
+    in_msgs: u64,
+    #[serde(default)]
     kind: String,
     #[serde(default)]
     authorized_user: String,
@@ -266,7 +268,7 @@ impl Admin {
             let Connz { connections, total } = self.ask(server, "CONNZ", &question).await?;
             let connections = connections.unwrap_or_default();
             let last = connections.is_empty() || offset + connections.len() >= total;
-            for Conn { cid, kind, authorized_user } in connections {
+            for Conn { cid, kind, authorized_user, .. } in connections {
                 if kind.is_empty() || kind == "Client" {
                     // The server shows logins of its configuration, and redacts whom a callout let in.
                     let by_callout = !authorized_user.starts_with('U');
@@ -289,6 +291,21 @@ impl Admin {
         match self.ask::<Connz>(&id.server, "CONNZ", &json!({ "cid": id.client })).await {
             Ok(connz) => Ok(connz.connections.iter().flatten().any(|listed| listed.cid == id.client)),
             Err(AdminError::NoServer(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many messages a connection sent, whatever became of them; none if it is gone.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn said(&self, id: &ConnectionId) -> Result<u64, AdminError> {
+        match self.ask::<Connz>(&id.server, "CONNZ", &json!({ "cid": id.client })).await {
+            Ok(connz) => {
+                let mut found = connz.connections.iter().flatten().filter(|listed| listed.cid == id.client);
+                Ok(found.next().map_or(0, |listed| listed.in_msgs))
+            }
+            Err(AdminError::NoServer(_)) => Ok(0),
             Err(error) => Err(error),
         }
     }

@@ -5,6 +5,7 @@
 //! [`registry`] remembers which connection is whose, [`service`] does the talking.
 
 mod answer;
+pub mod backoff;
 pub mod decision;
 pub mod jwt;
 mod lobby;

@@ -43,6 +43,7 @@ use crate::{
 };
 use workflow::Overseer;
 
+mod flood;
 mod holding;
 mod orders;
 pub mod quarantine;
@@ -74,6 +75,8 @@ pub struct Todo {
     pub seized: Vec<(Held, Bytes)>,
     /// Of agents that are off the bus, to be kept.
     pub custody: Vec<Custody>,
+    /// Junk, which its senders pay for at the intake: whose, and how many bytes.
+    pub junk: Vec<(AgentToken, usize)>,
 }
 
 /// The guard's working state.
@@ -221,6 +224,7 @@ impl Desk {
                 Err(denial) => {
                     self.barred.suspect(&denial, &self.accused, self.policy_since);
                     signed.extend(denial.digest.filter(|_| denial.signed).map(|digest| (digest, place)));
+                    self.todo.junk.extend(flood::junk(&denial, message.payload.len()));
                     denials.push(*denial);
                 }
             }
@@ -490,6 +494,7 @@ impl Desk {
                 let told = Outgoing::tell_unknown(&self.wire, agent, subject.session, kind::DENIED, payload);
                 self.todo.publish.extend(told);
             }
+            self.todo.junk.extend(flood::junk(&denial, message.payload.len()));
             self.deny(vec![denial], now);
         }
         self.metrics.sessions.set(i64::try_from(self.sessions.roster().len()).unwrap_or(i64::MAX));

@@ -36,10 +36,8 @@ impl Guard {
         match response {
             Response::Nothing => {}
             Response::Disconnect => {
-                let auth = self.auth.clone();
-                tokio::spawn(async move {
-                    auth.disconnect_all(&identity, Refused::new(Reason::RateLimited, "flood")).await;
-                });
+                let (auth, agent) = (self.auth.clone(), agent.clone());
+                tokio::spawn(async move { auth.cut_flood(&agent).await });
             }
             Response::Watch(cause) => self.watch(&identity, agent, Change::Watch, cause).await,
             Response::Calm => {

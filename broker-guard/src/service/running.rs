@@ -4,9 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use async_nats::{Message, Subscriber};
-use futures_util::{FutureExt as _, StreamExt as _};
+use async_nats::Message;
 use sealbus_envelope::{
+    control::verb,
     reason::{Reason, Refused},
     subject::{Partition, WireSubjects},
     time::Millis,
@@ -30,6 +30,7 @@ use crate::{
         authority::{Door, Hall},
         desk::{Desk, PendingVerdicts},
         egress::Outgoing,
+        intake::{Intake, fair::Turn},
         link::Link,
     },
     clock::now,
@@ -46,17 +47,12 @@ use crate::{
     store::Store,
 };
 
-/// How many envelopes are checked, logged and signed together: a whole batch of proofs.
-const BATCH: usize = 256;
-/// How many control messages are handled before envelopes have their turn again.
-const CONTROL_TURN: usize = 64;
 /// How long a stopping guard waits for what was already sent to it.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Messages that the connection received and that the loop read.
+/// Messages that the connection received and that nobody read.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    read: u64,
     missing: u64,
     reported: u64,
 }
@@ -70,8 +66,7 @@ pub(super) struct Guard {
     pub(super) wire: WireSubjects,
     pub(super) link: Link,
     pub(super) desk: Desk,
-    pub(super) ingress: Subscriber,
-    pub(super) control: Subscriber,
+    pub(super) intake: Intake,
     pub(super) verdicts: mpsc::Sender<PendingVerdicts>,
     pub(super) metrics: Metrics,
     pub(super) report: Arc<ArcSwap<StatusReport>>,
@@ -118,33 +113,28 @@ impl Guard {
                 Some(ask) = self.asks.recv() => self.asked(ask).await,
                 Some(part) = self.replays.recv() => self.replay(part).await,
                 Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
-                Some(message) = self.control.next() => self.control_turn(message).await,
-                Some(message) = self.ingress.next() => self.ingress_turn(message).await,
-                else => break,
+                turn = self.intake.turn() => match turn {
+                    Some(turn) => self.turn(turn).await,
+                    None => break,
+                },
             }
         }
         self.stop().await
     }
 
-    async fn ingress_turn(&mut self, first: Message) {
-        // A sender grants its key before it seals with it: what it said first is heard first.
-        if let Some(Some(message)) = self.control.next().now_or_never() {
-            self.control_turn(message).await;
+    async fn turn(&mut self, turn: Turn<Message>) {
+        if !turn.control.is_empty() {
+            self.control_turn(&turn.control).await;
+        }
+        if turn.envelopes.is_empty() {
+            return;
         }
         // Who waits to be let in is a write away from it: a flood of envelopes must not keep it out.
         while let Ok(judged) = self.door.decisions.try_recv() {
             self.connection(judged).await;
         }
         let begun = std::time::Instant::now();
-        let mut batch = Vec::with_capacity(BATCH);
-        batch.push(first);
-        while batch.len() < BATCH
-            && let Some(Some(message)) = self.ingress.next().now_or_never()
-        {
-            batch.push(message);
-        }
-        self.heard.read += u64::try_from(batch.len()).unwrap_or(0);
-        self.desk.envelopes(&batch, now());
+        self.desk.envelopes(&turn.envelopes, now());
         self.carry_out().await;
         self.metrics.batch_seconds.observe(begun.elapsed().as_secs_f64());
     }
@@ -156,21 +146,34 @@ impl Guard {
         }
     }
 
-    async fn control_turn(&mut self, first: Message) {
-        let mut turn = vec![first];
-        while turn.len() < CONTROL_TURN
-            && let Some(Some(message)) = self.control.next().now_or_never()
-        {
-            turn.push(message);
-        }
-        self.heard.read += u64::try_from(turn.len()).unwrap_or(0);
+    async fn control_turn(&mut self, turn: &[Message]) {
         // A session is let in again only after its old connection was struck, so any hello in this turn comes
         // behind that departure: told of it later, the desk would end the session that has just begun anew.
         self.departures();
-        for message in &turn {
+        for message in turn {
             self.desk.control(message, now());
+            self.bind_newcomer(message);
             // Each by itself: one message may bring about megabytes.
             self.carry_out().await;
+        }
+    }
+
+    /// What the intake lets through of an agent depends on what the policy lets it do, once it said hello.
+    fn bind_newcomer(&self, message: &Message) {
+        if let Some(subject) = self.wire.read_control(&message.subject)
+            && subject.verb == verb::HELLO
+            && let Some((agent, bound)) = self.desk.bound_of(subject.agent)
+        {
+            self.intake.bind(&agent, bound);
+        }
+    }
+
+    /// The same for everybody, after a change of policy.
+    fn bind_all(&self) {
+        for session in self.desk.sessions().roster().iter() {
+            if let Some((agent, bound)) = self.desk.bound_of(session.agent().as_str()) {
+                self.intake.bind(&agent, bound);
+            }
         }
     }
 
@@ -200,6 +203,7 @@ impl Guard {
             });
         }
         let offended = !todo.offenders.is_empty();
+        self.intake.junk(todo.junk);
         for (agent, response) in todo.offenders {
             self.respond(&agent, response).await;
         }
@@ -224,6 +228,13 @@ impl Guard {
 
     async fn tick(&mut self) {
         let now = now();
+        for (agent, count) in self.intake.dropped() {
+            self.desk.dropped_unread(agent, count, now);
+        }
+        let roster = self.desk.sessions().roster();
+        self.intake.prune(|agent| roster.of_agent(agent.as_str()).next().is_some());
+        self.metrics.intake_held.set(i64::try_from(self.intake.held()).unwrap_or(i64::MAX));
+        self.metrics.held_back.set(i64::try_from(self.auth.held_back()).unwrap_or(i64::MAX));
         self.desk.tick(now);
         self.carry_out().await;
         self.heartbeat(now).await;
@@ -245,7 +256,7 @@ impl Guard {
     /// dropped too; what came in less what was read, once nothing waits, is what was lost.
     async fn count_dropped(&mut self, now: Millis) {
         let received = self.link.client.statistics().in_messages.load(std::sync::atomic::Ordering::Relaxed);
-        let missing = received.saturating_sub(self.heard.read);
+        let missing = received.saturating_sub(self.intake.read());
         // A message may be on its way from the connection to the subscription: lost is what stays missing.
         let lost = missing.min(self.heard.missing);
         self.heard.missing = missing;
@@ -309,6 +320,7 @@ impl Guard {
     fn reloaded(&self, in_force: &InForce) {
         tracing::info!(policy = in_force.policy.version(), status = in_force.status.version, "in force");
         self.hall.replace(in_force);
+        self.bind_all();
         self.auth.recheck_twice(SECOND_LOOK);
     }
 
@@ -375,14 +387,9 @@ impl Guard {
             self.connection(judged).await;
         }
         let drained = tokio::time::timeout(DRAIN, async {
-            // After these the server sends no more, and the streams end behind what is buffered.
-            let _ = self.ingress.drain().await;
-            let _ = self.control.drain().await;
-            while let Some(message) = self.control.next().await {
-                self.control_turn(message).await;
-            }
-            while let Some(message) = self.ingress.next().await {
-                self.ingress_turn(message).await;
+            self.intake.stop();
+            while let Some(turn) = self.intake.turn().await {
+                self.turn(turn).await;
             }
         });
         if drained.await.is_err() {

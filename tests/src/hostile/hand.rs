@@ -7,8 +7,8 @@ use bytes::Bytes;
 use sealbus_client::credentials::Credentials;
 use sealbus_envelope::{
     control::{
-        self, Grants, GuardEpoch, Heartbeat, Hello, Open, ReaderRecord, Readers, Subscribe, Subscribed,
-        Welcome, kind, verb,
+        self, Grants, Greet, GuardEpoch, Heartbeat, Hello, Open, ReaderRecord, Readers, Subscribe,
+        Subscribed, Welcome, kind, verb,
     },
     identity::{SessionCertificate, SessionId},
     keys::{self, ReaderKey},
@@ -50,6 +50,27 @@ impl Hand {
         hand.listen().await;
         hand.hello(&[]).await;
         hand
+    }
+
+    /// As [`join`](Self::join), as soon as the agent is let in: it may be held back for a while.
+    pub async fn join_again(credentials: &Credentials) -> Self {
+        let trying = async {
+            loop {
+                let Ok(mut hand) = Self::connect(Papers::new(credentials), credentials).await else {
+                    continue;
+                };
+                let own = hand.wire.session_box(hand.papers.token(), &hand.papers.session(), kind::LOBBY);
+                // In the lobby it may listen, and say nothing.
+                if hand.raw.subscribe(&own, None).await.is_ok()
+                    && hand.say(verb::GREET, &Greet {}).await.is_ok()
+                {
+                    hand.listen().await;
+                    hand.hello(&[]).await;
+                    return hand;
+                }
+            }
+        };
+        soon("the agent to be let in again", trying).await
     }
 
     /// Logs in with these papers and says nothing.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_nats::Message;
@@ -29,6 +29,8 @@ use crate::policy::permissions::Permissions;
 const AT_ONCE: usize = 256;
 /// Questions accepted before the guard says it is overloaded, by not answering.
 const PENDING: usize = 4_096;
+/// How late who is held back is refused; below the server's patience, and the guard's own deadline.
+const LATE_BY: Duration = Duration::from_secs(1);
 
 pub(super) async fn listen(shared: Arc<Shared>, mut questions: async_nats::Subscriber) {
     let (pending, at_once) = (Arc::new(Semaphore::new(PENDING)), Arc::new(Semaphore::new(AT_ONCE)));
@@ -111,7 +113,9 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
             (Outcome::Admitted, None, Some(proven), bytes)
         }
         // Who was in and no longer may be is cut by a refusal; the lobby would leave its subscriptions be.
-        Decision::Lobby { proven, reason } if !again && shared.lobbies.enter(&proven, &id) => {
+        Decision::Lobby { proven, reason }
+            if !again && shared.may_hear(proven.credential.token()) && shared.lobbies.enter(&proven, &id) =>
+        {
             let agent = proven.credential.token();
             let permissions = Permissions::lobby(agent, &proven.certificate.id(), &shared.config.wire);
             let until = now.plus(verify::LOBBY_MS);
@@ -130,6 +134,14 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
             (Outcome::Refused, Some(reason), None, bytes)
         }
     };
+    // Who floods and was told so already: a refusal at once would only be asked for again at once.
+    if outcome == Outcome::Refused
+        && let Some(proven) = &proven
+        && shared.holds_back(proven.credential.token())
+        && let Ok(_place) = shared.late.try_acquire()
+    {
+        tokio::time::sleep(LATE_BY).await;
+    }
     // Above max_payload the server would see no answer at all, and nobody would know why.
     let fits = bytes.len() <= shared.client.server_info().max_payload;
     if !fits {

@@ -20,6 +20,12 @@ use super::{
 
 /// The agent hears the notice once it has subscribed; it is not known when that is.
 const REPEAT: Duration = Duration::from_millis(200);
+/// Who is held back for a second is not let listen for ten: the notice was heard by then.
+const SHORT: Duration = Duration::from_secs(1);
+/// The lobby is for listening. Who says more there than this floods the server, which is told of nobody.
+const MOST_SAID: u64 = 64;
+/// How often the server is asked how much was said, in repeats of the notice.
+const LISTEN_EVERY: u32 = 4;
 /// The most lobbies at once: refused agents that try again and again must not cost the guard more than this.
 const MOST: usize = 256;
 
@@ -54,9 +60,12 @@ pub(super) async fn tell(shared: Arc<Shared>, proven: Proven, id: ConnectionId, 
     let Ok(notice) = control::encode(&LobbyNotice { reason }) else { return };
     let subject =
         shared.config.wire.session_box(proven.credential.token(), &proven.certificate.id(), kind::LOBBY);
-    let over = tokio::time::sleep(Duration::from_millis(LOBBY_MS));
+    let short = reason == Reason::RateLimited;
+    let over = tokio::time::sleep(if short { SHORT } else { Duration::from_millis(LOBBY_MS) });
     tokio::pin!(over);
     let mut ticks = tokio::time::interval(REPEAT);
+    let mut repeats = 0_u32;
+    let mut cut = short;
     loop {
         tokio::select! {
             () = &mut over => break,
@@ -68,6 +77,15 @@ pub(super) async fn tell(shared: Arc<Shared>, proven: Proven, id: ConnectionId, 
         {
             break;
         }
+        repeats += 1;
+        if repeats % LISTEN_EVERY == 2 && shared.admin.said(&id).await.is_ok_and(|said| said > MOST_SAID) {
+            lock(&shared.backoff).hold(proven.credential.token(), shared.authority.now());
+            cut = true;
+            break;
+        }
+    }
+    if cut && let Err(error) = shared.admin.kick(&id).await {
+        tracing::warn!(%error, "a connection in the lobby could not be cut");
     }
     // The server ends the connection by its expiry; the place is free from now.
     shared.departed(&id);

@@ -18,7 +18,7 @@ use sealbus_envelope::{
     subject::WireSubjects,
     time::Millis,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -42,6 +42,8 @@ pub const QUEUE: &str = "sealbus-guard";
 pub const DEADLINE: Duration = Duration::from_millis(1_500);
 /// Connections checked anew in one go, at a tenth of a millisecond each, before others get a turn.
 const RECHECK_CHUNK: usize = 64;
+/// Refusals that are given late at the same time.
+const LATE: usize = 64;
 
 /// What the authenticator asks the guard's core, and tells it. Calls must not block: they are made between a
 /// question and its answer.
@@ -155,6 +157,8 @@ impl Auth {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             lobbies: Lobbies::default(),
+            backoff: Mutex::default(),
+            late: Semaphore::new(LATE),
             registry: Mutex::default(),
             known_servers: Mutex::default(),
             probes: Mutex::default(),
@@ -254,6 +258,18 @@ impl Auth {
             }
         }
         failed
+    }
+
+    /// Cuts every connection of an agent in whose name somebody floods, and refuses new ones for a while, longer
+    /// each time ([`backoff`](super::backoff)). Not held against the agent: it may have been its server.
+    pub async fn cut_flood(&self, agent: &AgentToken) {
+        self.shared.cut_flood(agent).await;
+    }
+
+    /// How many agents are refused for a while because they flooded.
+    #[must_use]
+    pub fn held_back(&self) -> usize {
+        lock(&self.shared.backoff).prune(self.shared.authority.now())
     }
 
     /// Decides anew about every connection that is in, after a change of policy or status: those that may no

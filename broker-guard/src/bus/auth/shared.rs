@@ -9,12 +9,14 @@ use std::{
 use async_nats::Client;
 use sealbus_envelope::{
     identity::{Credential, PublicKey, SessionCertificate, SessionId, Status},
+    name::AgentToken,
     reason::{Reason, Refused},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    backoff::Backoff,
     decision::{ConnectionDecision, Outcome},
     jwt::{AuthRequest, Server},
     lobby::Lobbies,
@@ -53,6 +55,10 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) lobbies: Lobbies,
+    /// Who flooded, and is let in again only after a while.
+    pub(super) backoff: Mutex<Backoff>,
+    /// Refusals that are given late, so that who tries again at once tries no more often than that.
+    pub(super) late: Semaphore,
     pub(super) registry: Mutex<Registry>,
     pub(super) known_servers: Mutex<HashSet<String>>,
     pub(super) probes: Mutex<HashMap<String, oneshot::Sender<ProbeSeen>>>,
@@ -105,6 +111,29 @@ impl Shared {
             None,
         );
         Ok(())
+    }
+
+    /// Cuts every connection of an agent in whose name somebody floods, and lets it in again only after a while.
+    pub(super) async fn cut_flood(&self, agent: &AgentToken) {
+        let wait_ms = lock(&self.backoff).hold(agent, self.authority.now());
+        tracing::warn!(%agent, wait_ms, "a flood is cut");
+        let all: Vec<_> = self.registry().iter().filter(|known| known.agent == *agent).cloned().collect();
+        let cuts = all.iter().map(|connection| async move {
+            if let Err(error) = self.kick(connection, Refused::new(Reason::RateLimited, "flood")).await {
+                tracing::error!(%agent, connection = %connection.id, %error, "a flooder could not be cut");
+            }
+        });
+        futures_util::future::join_all(cuts).await;
+    }
+
+    /// Whether an agent flooded of late.
+    pub(super) fn holds_back(&self, agent: &AgentToken) -> bool {
+        lock(&self.backoff).holds(agent, self.authority.now())
+    }
+
+    /// Whether an agent that is refused may hear why. One that is held back may once.
+    pub(super) fn may_hear(&self, agent: &AgentToken) -> bool {
+        !self.holds_back(agent) || lock(&self.backoff).tell(agent)
     }
 
     fn context<'a>(
@@ -170,7 +199,13 @@ impl Shared {
         let (policy, status) = (self.authority.policy(), self.authority.status());
         let barred = |identity: &PublicKey| self.authority.is_barred(identity);
         let live = |session: &SessionId| self.registry().live(session).cloned();
-        verify::decide(request, &self.context(policy.as_deref(), status.as_deref(), &barred, &live))
+        match verify::decide(request, &self.context(policy.as_deref(), status.as_deref(), &barred, &live)) {
+            Decision::Admit(admission) if self.holds_back(admission.proven.credential.token()) => {
+                let reason = Refused::new(Reason::RateLimited, "flood");
+                Decision::Lobby { proven: Box::new(admission.proven), reason }
+            }
+            decision => decision,
+        }
     }
 
     /// Decides, and if the session has another connection in the books, asks that one's server whether it is

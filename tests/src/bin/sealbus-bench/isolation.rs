@@ -54,7 +54,7 @@ publishers = ["mob"]
 subscribers = ["load"]
 labels = { level = "public" }
 rate = { per_second = 500, burst = 1000 }
-max_bytes = 1048576
+max_bytes = 65536
 "#;
 
 /// What came of the turns without and with one kind of flood.
