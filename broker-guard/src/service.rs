@@ -250,9 +250,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     desk.restore_holds(store.holds(config.roots.bus())?);
     desk.recall_workflows(store.workflows()?);
 
-    let control = link.client.subscribe(wire.control_all()).await?;
-    let ingress = link.client.subscribe(wire.ingress_all()).await?;
-    let (intake, floods) = Intake::start(&wire, control, ingress, metrics.clone());
+    let (intake, floods) = Intake::start(&link.client, &wire, metrics.clone()).await?;
     spawn_cutter(floods, auth.clone());
     let verdicts = spawn_verdicts(desk.sync_handle(), link.clone());
     let (looked, looks) = mpsc::channel(LOOKS);

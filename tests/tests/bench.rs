@@ -52,6 +52,15 @@ fn policy() {
     check(&bench("policy"), "policy", "p50_ns");
 }
 
+/// What it measures holds on an idle machine only; that it measures is what counts here.
+#[test]
+fn isolation() {
+    let report = bench("isolation");
+    let rows = report["results"].as_array().unwrap();
+    assert_eq!(rows.len(), 7, "{report:#}");
+    assert!(rows.iter().all(|row| row["p99_ratio"].as_f64().is_some()), "{report:#}");
+}
+
 #[test]
 fn audit() {
     check(&bench("audit"), "audit", "entries_per_second");

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Message, Subscriber};
+use async_nats::{Client, Message, RequestErrorKind, SubscribeError, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use sealbus_envelope::{name::AgentToken, subject::WireSubjects};
 use tokio::sync::{Notify, mpsc};
@@ -75,19 +75,31 @@ impl std::fmt::Debug for Intake {
 pub type Floods = mpsc::Receiver<AgentToken>;
 
 impl Intake {
-    /// Begins to read both subscriptions.
-    #[must_use]
-    pub fn start(
+    /// Subscribes what agents send, and begins to read it: the server knows of it when this returns. `client` is
+    /// the guard's connection for envelopes, and nothing else may be heard on it, so that what was dropped there
+    /// can be counted.
+    ///
+    /// # Errors
+    /// The client library's own: the connection is closed for good.
+    pub async fn start(
+        client: &Client,
         wire: &WireSubjects,
-        control: Subscriber,
-        envelopes: Subscriber,
         metrics: Metrics,
-    ) -> (Self, Floods) {
+    ) -> Result<(Self, Floods), SubscribeError> {
+        let control = client.subscribe(wire.control_all()).await?;
+        let envelopes = client.subscribe(wire.ingress_all()).await?;
+        // Commands are taken in order, and to a question that nobody hears the server itself answers.
+        if let Err(error) = client.request(client.new_inbox(), "".into()).await
+            && error.kind() != RequestErrorKind::NoResponders
+        {
+            tracing::warn!(%error, "the server is slow to take subscriptions");
+        }
         let (found, floods) = mpsc::channel(FLOODS);
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
             ready: Notify::new(),
-            read: AtomicU64::new(0),
+            // That answer came by the same connection.
+            read: AtomicU64::new(1),
             ended: CancellationToken::new(),
             stop: CancellationToken::new(),
         });
@@ -102,7 +114,7 @@ impl Intake {
             metrics,
         };
         tokio::spawn(reader.run());
-        (Self { shared, floods: found }, floods)
+        Ok((Self { shared, floods: found }, floods))
     }
 
     /// What is to be handled next, as soon as there is anything; none once nothing will come any more.

@@ -25,8 +25,10 @@ const PAYLOAD: usize = 1024;
 /// Of all honest publishers together.
 const PER_SECOND: u32 = 2_000;
 const PUBLISHERS: usize = 4;
-/// Turns without and with the flooder.
+/// Turns without and with the flooder, if there is time for two.
 const ROUNDS: u32 = 2;
+/// Shorter ones say nothing, so one turn of each is enough then.
+const SERIOUS: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_millis(300);
 
 /// The honest rule, which [`Rig::guarded`] knows, and one for who floods.
@@ -69,14 +71,15 @@ pub(crate) fn run(budget: Duration) -> Report {
     let environment = Environment::take();
     let rig = Rig::start_with(POLICY);
     let mut report = Report::new("isolation", rig.environment(environment));
-    let turns = u32::try_from(Flood::ALL.len()).unwrap_or(1) * 2 * ROUNDS;
+    let rounds = if budget < SERIOUS { 1 } else { ROUNDS };
+    let turns = u32::try_from(Flood::ALL.len()).unwrap_or(1) * 2 * rounds;
     let window = (budget / turns).max(SHORTEST);
     let (mut plain, mut guarded) = (Honest::plain(&rig), Honest::guarded(&rig));
     for flood in Flood::ALL {
         let honest = if flood == Flood::Plain { &mut plain } else { &mut guarded };
         let mut outcome = Outcome::default();
-        for round in 1..=ROUNDS {
-            progress::say(&format!("{}: round {round} of {ROUNDS}", flood.what()));
+        for round in 1..=rounds {
+            progress::say(&format!("{}: round {round} of {rounds}", flood.what()));
             outcome.quiet.push(honest.window(&rig, window));
             // Each time another agent: one that is known already is let in less often.
             let flooder = Flooder::start(&rig, flood);
@@ -87,7 +90,7 @@ pub(crate) fn run(budget: Duration) -> Report {
     }
     report.note(format!(
         "Honest: {PUBLISHERS} publishers, {PER_SECOND} messages of {PAYLOAD} bytes a second in all, one reader; \
-         {ROUNDS} turns of {:.1} s without and with a flooder each. Latency counts from when a message was due. \
+         {rounds} turns of {:.1} s without and with a flooder each. Latency counts from when a message was due. \
          The flooder is a new agent in each turn, sends as fast as its connection takes, and connects again at \
          once whenever it is cut. `connected_share` is how much of the time it had a connection on which the \
          server took what it sent, the lobby included.",
