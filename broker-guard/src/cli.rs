@@ -27,6 +27,7 @@ mod quarantine;
 mod registry;
 mod reply;
 mod request;
+mod review;
 mod session;
 mod status;
 mod subscribe;
@@ -101,6 +102,7 @@ enum Command {
     Order(order::Command),
     #[command(subcommand)]
     Workflow(workflow::Command),
+    Review(review::Args),
     Why(why::Args),
     #[command(subcommand)]
     Audit(audit::Command),
@@ -140,6 +142,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Quarantine(command) => quarantine::run(&command, output),
         Command::Order(command) => order::run(&command, output),
         Command::Workflow(command) => workflow::run(&command, output),
+        Command::Review(args) => review::run(&args, output),
         Command::Why(args) => why::run(&args, output),
         Command::Audit(command) => audit::run(&command, output),
         Command::Graph(command) => graph::run(&command, output),
