@@ -254,3 +254,37 @@ fn a_grant_inside_another_opens_nothing() {
     assert!(!there.opens() && !there.is_empty(), "{there:?}");
     assert!(!back.opens(), "{back:?}");
 }
+
+#[test]
+fn what_people_watch_over_less_opens() {
+    let directed = "rate = { per_second = 10, burst = 20 }\nmax_bytes = 4096\noversight = \"directed\"";
+    let (there, back) = edited(&[("rate = { per_second = 10, burst = 20 }", directed)]);
+    let says = |diff: &Diff, effect, what: &str| {
+        diff.changes.iter().any(|change| change.effect == effect && change.what.contains(what))
+    };
+    assert!(says(&there, Effect::Closes, "rule items, oversight: none → directed"), "{there:?}");
+    assert!(says(&back, Effect::Opens, "rule items, oversight: directed → none"), "{back:?}");
+    opens_only(&[("zone = \"lab\"", "zone = \"lab\"\noversight = \"open-ended\"")], "oversight");
+    // Another name does not hide it.
+    let renamed = POLICY.replace("[rules.items]", "[rules.things]");
+    let was = POLICY.replace("rate = { per_second = 10, burst = 20 }", directed);
+    assert!(says(&diff(&trial(&was), &trial(&renamed)), Effect::Opens, "directed → none"));
+}
+
+#[test]
+fn fewer_signatures_and_a_duller_detector_open() {
+    let with = |tail: &str| trial(&format!("{POLICY}\n{tail}"));
+    let opens = |from: &str, to: &str, what: &str| {
+        let (there, back) = (diff(&with(from), &with(to)), diff(&with(to), &with(from)));
+        let says = |diff: &Diff, effect| {
+            diff.changes.iter().any(|change| change.effect == effect && change.what.contains(what))
+        };
+        assert!(says(&there, Effect::Opens), "{there:?}");
+        assert!(says(&back, Effect::Closes) && !back.opens(), "{back:?}");
+    };
+    opens("[orders]\nresume = 3", "[orders]\nresume = 2", "signatures on resume: 3 → 2");
+    opens("[orders]\nrelease = 3", "", "signatures on release: 3 → as always");
+    opens("", "[anomaly]\nquarantine = 5.0", "quarantined from score: 3.00 → 5.00");
+    opens("[anomaly]\nhalf_life = \"20m\"", "", "half-life");
+    opens("", "[anomaly.weights]\nlabel-up = 0.0", "weight of label-up");
+}

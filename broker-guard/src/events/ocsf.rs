@@ -293,7 +293,8 @@ fn sentence(event: &Event) -> String {
         Kind::Anomaly => format!("unusual behaviour{of}"),
         Kind::Held => format!("held for approval: a message{of}{on}"),
         Kind::Approval => format!("approval of a message{of}{on}"),
-        Kind::Workflow => "workflow".to_owned(),
+        Kind::Workflow if event.reason.is_some() => "a workflow is paused".to_owned(),
+        Kind::Workflow => "a workflow goes on".to_owned(),
         Kind::Evidence => format!("evidence{}", of.replace(" by ", " about ")),
         Kind::SinkDropped => "events did not reach a sink".to_owned(),
         Kind::Order => match event.reason {

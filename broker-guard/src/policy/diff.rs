@@ -4,6 +4,7 @@
 //! widened opens the new labels only.
 
 mod limits;
+mod oversight;
 mod region;
 mod zones;
 
@@ -112,6 +113,7 @@ pub fn diff(old: &Trial, new: &Trial) -> Diff {
     let (before, after) = (Flows::of(old), Flows::of(new));
     let mut changes = limits::changes(old, new);
     changes.extend(zones::changes(old, new));
+    changes.extend(oversight::changes(old, new));
     changes.sort_by_key(|change| change.effect);
     Diff { opened: after.beyond(&before), closed: before.beyond(&after), changes }
 }

@@ -19,7 +19,7 @@ use crate::{
     audit::entry::{self, Body},
     bus::egress::Outgoing,
     check::{Denial, Permit},
-    events::{Event, Kind},
+    events::{Event, Kind, ocsf::Severity},
     oversight::{
         breaker::{Breaker, is_deviation, tripped, tripped_by_member},
         holds::Held,
@@ -254,7 +254,10 @@ impl Desk {
                 }),
                 now,
             );
-            let event = Event::new(Kind::Workflow, now).detail(format!("{workflow} goes on: {detail}"));
+            let event = Event::new(Kind::Workflow, now)
+                .severity(Severity::Low)
+                .asked("workflow.resume", format!("order {}", order.id))
+                .detail(format!("{workflow} goes on: {detail}"));
             self.push_event(event, &workflow);
             self.tell_senders(&[workflow]);
             self.count_paused();
@@ -344,7 +347,14 @@ impl Desk {
             }),
             now,
         );
-        let mut event = Event::new(Kind::Workflow, now).because(Reason::WorkflowPaused);
+        let by = match &pause.by {
+            By::Deviation { .. } => "the breaker".to_owned(),
+            By::Order { id, .. } => format!("order {id}"),
+        };
+        let mut event = Event::new(Kind::Workflow, now)
+            .because(Reason::WorkflowPaused)
+            .severity(Severity::High)
+            .asked("workflow.pause", by);
         event.agent = agent.map(ToString::to_string);
         event.envelope = envelope;
         event.what = reason.map(|reason| reason.code().to_owned());

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use sealbus_envelope::{
     label::{Integrity, Label},
     name::Name,
-    policy::{MessageKind, Party, Rule, Who},
+    policy::{MessageKind, Oversight, Party, Rule, Who},
     reason::Reason,
 };
 
@@ -249,8 +249,15 @@ impl Facts<'_> {
     fn team(&self) -> String {
         let (claims, tables) = (self.question.who, self.trial.tables());
         match tables.team(claims.team.as_str()) {
-            Some(team) if team.observe => format!("{}, under observation", team.name),
-            Some(team) => team.name.to_string(),
+            Some(team) => {
+                let mode = match team.oversight {
+                    Some(Oversight::Directed) => ", directed: a deviation pauses all that it sends",
+                    Some(Oversight::OpenEnded) => ", open-ended: being watched lowers no limits",
+                    None => "",
+                };
+                let observed = if team.observe { ", under observation" } else { "" };
+                format!("{}{mode}{observed}", team.name)
+            }
             None => format!("`{}` is none of: {}", claims.team, names(tables.teams.iter().map(|t| &t.name))),
         }
     }
