@@ -153,6 +153,7 @@ impl ConnectOptions {
             signals,
             room: Arc::new(Semaphore::new(self.outbox.clamp(1, Semaphore::MAX_PERMITS))),
             verdicts: Mutex::new(HashMap::new()),
+            held: Mutex::new(HashMap::new()),
             replies: Mutex::new(HashMap::new()),
             servers: Mutex::new(Vec::new()),
             buffer: self.buffer.max(1),

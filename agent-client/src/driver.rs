@@ -3,6 +3,7 @@
 
 mod boxed;
 mod control;
+mod holding;
 mod tick;
 
 use std::{
@@ -25,7 +26,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    driver::control::{Control, Say},
+    driver::{
+        control::{Control, Say},
+        holding::Asking,
+    },
     error::{Error, ErrorKind, Result},
     events::Event,
     inlet::Raw,
@@ -35,6 +39,7 @@ use crate::{
     sync,
 };
 
+pub(crate) use boxed::PolicyOnly;
 pub(crate) use control::write as write_control;
 pub(crate) use tick::first_reader_keys;
 
@@ -103,6 +108,7 @@ pub(crate) struct Driver {
     groups: HashMap<u32, Group>,
     next_id: u32,
     wants: HashMap<KeyId, Instant>,
+    asking: Asking,
     reader_key_made: Instant,
     last_sweep: Instant,
     dropped: u64,
@@ -130,6 +136,7 @@ impl Driver {
             groups: HashMap::new(),
             next_id: 1,
             wants: HashMap::new(),
+            asking: Asking::default(),
             reader_key_made: now,
             last_sweep: now,
             dropped: 0,
@@ -173,6 +180,8 @@ impl Driver {
         self.shared.room.close();
         // Whoever waits for an answer learns that none will come.
         sync::lock(&self.shared.verdicts).clear();
+        sync::lock(&self.shared.held).clear();
+        self.asking = Asking::default();
         sync::lock(&self.shared.replies).clear();
         sync::lock(&self.shared.servers).clear();
         self.shared.signal(Signal::Stop);
@@ -368,6 +377,8 @@ impl Driver {
                     }
                 }
             }
+            Command::AskHeld { digest, done } => self.ask_held(digest, done),
+            Command::Approve { approval, digest, done } => self.bring_approval(approval, digest, done),
             Command::Close(_) => {}
         }
     }

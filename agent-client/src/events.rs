@@ -12,7 +12,13 @@
 use std::{fmt, sync::Mutex};
 
 use sealbus_envelope::{
-    keys::KeyId, label::Label, name::Name, order::Workflow, reason::Reason, time::Millis,
+    hash::{Hash, hex},
+    keys::KeyId,
+    label::Label,
+    name::Name,
+    order::Workflow,
+    reason::Reason,
+    time::Millis,
 };
 use tokio::sync::broadcast;
 
@@ -35,6 +41,17 @@ pub enum Event {
         subject: String,
         /// How many like it this stands for.
         count: u32,
+    },
+    /// A message that this session sent passed every check and waits for people to approve it.
+    Held {
+        /// The envelope's digest: what they approve.
+        digest: Hash,
+        /// The logical subject.
+        subject: String,
+        /// How many of them must.
+        approvals: u8,
+        /// When it is denied if they have not, by the guard's clock.
+        until: Millis,
     },
     /// A message that was queued could not be sent.
     Unsent {
@@ -140,6 +157,9 @@ impl fmt::Display for Event {
             Self::Denied { reason, what, subject, count } => {
                 write!(f, "denied on `{subject}`: {what}: {} [{reason}]", reason.meaning())?;
                 if *count > 1 { write!(f, " ({count} times)") } else { Ok(()) }
+            }
+            Self::Held { digest, subject, approvals, .. } => {
+                write!(f, "held on `{subject}`: {} waits for {approvals} to approve it", hex(digest))
             }
             Self::Unsent { reason, subject } => {
                 write!(f, "not sent on `{subject}`: {} [{reason}]", reason.meaning())

@@ -54,9 +54,18 @@ impl Keyring {
         self.keys.insert(key.id(), Slot { key, sender: Arc::clone(sender), used: now });
     }
 
-    /// Forgets the keys of revoked senders and those long unused.
-    pub(crate) fn sweep(&mut self, now: Instant, revoked: impl Fn(&Member) -> bool) {
-        self.keys.retain(|_, slot| now.saturating_duration_since(slot.used) < IDLE && !revoked(&slot.sender));
+    /// Forgets the keys of revoked senders and those long unused. What waits for people comes late: for as long as
+    /// they have under a rule, its keys are kept longer.
+    pub(crate) fn sweep(
+        &mut self,
+        now: Instant,
+        revoked: impl Fn(&Member) -> bool,
+        held_for: impl Fn(&str) -> Duration,
+    ) {
+        self.keys.retain(|_, slot| {
+            let idle = IDLE.saturating_add(held_for(slot.key.scope().rule.as_str()));
+            now.saturating_duration_since(slot.used) < idle && !revoked(&slot.sender)
+        });
         self.forget_senders();
     }
 
@@ -175,12 +184,14 @@ mod tests {
         let (sender, now) = (sender(), Instant::now());
         let mut ring = Keyring::default();
         ring.insert(key(&sender, 0), &sender, now);
-        ring.sweep(now, |_| false);
+        ring.sweep(now, |_| false, |_| Duration::ZERO);
         assert!(ring.sender(&sender.session()).is_some());
-        ring.sweep(now, |_| true);
+        ring.sweep(now, |_| true, |_| Duration::ZERO);
         assert!(ring.sender(&sender.session()).is_none() && ring.keys.is_empty());
         ring.insert(key(&sender, 1), &sender, now);
-        ring.sweep(now + IDLE, |_| false);
+        ring.sweep(now + IDLE, |_| false, |_| Duration::from_secs(1));
+        assert!(!ring.keys.is_empty(), "a held message may come yet");
+        ring.sweep(now + IDLE, |_| false, |_| Duration::ZERO);
         assert!(ring.keys.is_empty());
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use sealbus_envelope::{
+    control::HeldNotice,
     hash::Hash,
     name::Name,
     policy::MessageKind,
@@ -50,6 +51,8 @@ pub(crate) struct Outgoing {
     pub(crate) request: Option<Hash>,
     /// Who waits for the verdict.
     pub(crate) confirm: Option<oneshot::Sender<Result<Receipt>>>,
+    /// Who waits to hear whether it waits for people.
+    pub(crate) held: Option<oneshot::Sender<HeldNotice>>,
     /// Who waits for the reply.
     pub(crate) reply: Option<oneshot::Sender<Result<Message>>>,
     pub(crate) queued: Instant,

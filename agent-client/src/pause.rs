@@ -175,7 +175,7 @@ impl Client {
             if left < Duration::from_millis(1) {
                 return Err(Error::paused(workflow));
             }
-            publish.ttl = publish.ttl.min(left);
+            publish.ttl = publish.ttl.map(|ttl| ttl.min(left));
         }
     }
 }

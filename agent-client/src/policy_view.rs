@@ -2,6 +2,7 @@
 //! against the roots in the agent's file, so a guard cannot invent any of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealbus_envelope::{
     control::Welcome,
@@ -100,6 +101,21 @@ impl View {
     /// The flow grant with this name, if it concerns us.
     pub(crate) fn flow_grant(&self, name: &str) -> Option<&Arc<FlowGrant>> {
         self.grants.iter().find(|grant| grant.name.as_str() == name)
+    }
+
+    /// How long people have to approve a message under this rule with this flow grant; zero if nobody must.
+    pub(crate) fn held_for(&self, rule: &Rule, flow_grant: Option<&str>) -> Duration {
+        let grant = flow_grant.and_then(|name| self.flow_grant(name));
+        let holds = rule.hold.iter().chain(grant.and_then(|grant| grant.approval.as_ref()));
+        Duration::from_millis(holds.map(|hold| u64::from(hold.deadline_ms)).max().unwrap_or(0))
+    }
+
+    /// The longest that a message under this rule can wait for people.
+    pub(crate) fn held_at_most(&self, rule: &Rule) -> Duration {
+        let grants = self.grants.iter().filter(|grant| grant.to.overlaps(&rule.pattern));
+        grants
+            .map(|grant| self.held_for(rule, Some(grant.name.as_str())))
+            .fold(self.held_for(rule, None), Duration::max)
     }
 
     /// Whether we may publish (or ask) under the rule, be it because observe mode lets that pass.

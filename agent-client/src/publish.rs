@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sealbus_envelope::{
+    control::HeldNotice,
     hash::Hash,
     label::Label,
     name::Name,
@@ -18,6 +19,7 @@ use crate::{
     Client,
     error::{Error, ErrorKind, Result},
     flow::Flow,
+    held::{Held, Sent},
     message::{JSON, MSGPACK, Message},
     outbox::Outgoing,
     pause::WhenPaused,
@@ -25,9 +27,9 @@ use crate::{
 };
 
 /// How long a message is of use if its sender says nothing else.
-const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 /// How long the guard's verdict is waited for.
-const VERDICT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const VERDICT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The media type of bytes that nothing is known of.
 const BYTES: &str = "application/octet-stream";
 
@@ -46,7 +48,7 @@ pub struct Publish {
     pub(crate) subject: String,
     pub(crate) content: Content,
     pub(crate) label: Option<Label>,
-    pub(crate) ttl: Duration,
+    pub(crate) ttl: Option<Duration>,
     pub(crate) parents: Vec<Parent>,
     pub(crate) rule: Option<String>,
     pub(crate) flow_grant: Option<String>,
@@ -60,7 +62,7 @@ impl Publish {
             subject: subject.into(),
             content: Content::new(BYTES, payload),
             label: None,
-            ttl: DEFAULT_TTL,
+            ttl: None,
             parents: Vec::new(),
             rule: None,
             flow_grant: None,
@@ -96,9 +98,10 @@ impl Publish {
         self
     }
 
-    /// Of use for this long, in whole milliseconds up to 7 days; an hour by default.
+    /// Of use for this long, in whole milliseconds up to 7 days; by default an hour, and where people must approve
+    /// it first, as long again as they have. When it is over while they have not answered, it is denied.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -198,7 +201,7 @@ impl Client {
     /// would give; [`ErrorKind::WorkflowPaused`], unless it is to [wait](Publish::when_paused), and then if it waited for
     /// its time-to-live; [`ErrorKind::GuardUnavailable`], [`ErrorKind::Refused`], [`ErrorKind::Closed`].
     pub async fn send(&self, publish: Publish) -> Result<()> {
-        let deadline = Instant::now() + publish.ttl;
+        let deadline = Instant::now() + publish.ttl.unwrap_or(DEFAULT_TTL);
         let prepared = self.running(|publish| self.prepare(publish, false), publish, deadline).await?;
         let permit = self.permit().await?;
         self.queue(prepared, permit, None, None)
@@ -224,11 +227,13 @@ impl Client {
     }
 
     /// Publishes and waits for the guard's signed verdict. A key that went stale meanwhile is replaced and
-    /// the message sealed and sent again, up to three times.
+    /// the message sealed and sent again, up to three times. Where people must approve it first, this waits for
+    /// them; [`send_or_held`](Self::send_or_held) does not.
     ///
     /// # Errors
-    /// As [`send`](Self::send); [`ErrorKind::Denied`] with the reason; [`ErrorKind::Timeout`] if there is no
-    /// verdict within 15 seconds or the guard restarts meanwhile, and then it is unknown whether it was
+    /// As [`send`](Self::send); [`ErrorKind::Denied`] with the reason, such as [`Reason::ApprovalDenied`] or
+    /// [`Reason::ApprovalExpired`]; [`ErrorKind::Timeout`] if there is no verdict within 15 seconds (of the people's
+    /// deadline, if it is held) or the guard restarts before it answers, and then it is unknown whether it was
     /// admitted.
     pub async fn send_confirmed(&self, publish: Publish) -> Result<Receipt> {
         self.confirmed_running(|publish| self.prepare(publish, false), publish).await
@@ -241,12 +246,24 @@ impl Client {
         prepare: impl Fn(Publish) -> Result<Prepared>,
         publish: Publish,
     ) -> Result<Receipt> {
-        let deadline = Instant::now() + publish.ttl;
+        match self.answered_running(prepare, publish).await? {
+            Sent::Admitted(receipt) => Ok(receipt),
+            Sent::Held(held) => held.decided().await,
+        }
+    }
+
+    /// The same, but waits for no people.
+    pub(crate) async fn answered_running(
+        &self,
+        prepare: impl Fn(Publish) -> Result<Prepared>,
+        publish: Publish,
+    ) -> Result<Sent> {
+        let deadline = Instant::now() + publish.ttl.unwrap_or(DEFAULT_TTL);
         let kept = (publish.when_paused == WhenPaused::Wait).then(|| publish.clone());
         let mut next = publish;
         loop {
             let prepared = self.running(&prepare, next, deadline).await?;
-            match (self.confirmed(prepared, None).await, &kept) {
+            match (self.answered(prepared, None).await, &kept) {
                 (Err(error), Some(kept)) if error.kind() == ErrorKind::WorkflowPaused => next = kept.clone(),
                 (verdict, _) => return verdict,
             }
@@ -265,19 +282,40 @@ impl Client {
         self.send_confirmed(Publish::new(subject, payload)).await
     }
 
-    /// Queues and waits for the verdict.
+    /// Queues and waits for the verdict, of people too if it is held.
     pub(crate) async fn confirmed(
         &self,
         prepared: Prepared,
         reply: Option<oneshot::Sender<Result<Message>>>,
     ) -> Result<Receipt> {
+        match self.answered(prepared, reply).await? {
+            Sent::Admitted(receipt) => Ok(receipt),
+            Sent::Held(held) => held.decided().await,
+        }
+    }
+
+    /// Queues and waits for the guard's answer.
+    pub(crate) async fn answered(
+        &self,
+        prepared: Prepared,
+        reply: Option<oneshot::Sender<Result<Message>>>,
+    ) -> Result<Sent> {
         let subject = prepared.subject.clone();
         let permit = self.permit().await?;
-        let (confirm, verdict) = oneshot::channel();
-        self.queue(prepared, permit, Some(confirm), reply)?;
-        match tokio::time::timeout(VERDICT_TIMEOUT, verdict).await {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(_)) => Err(Error::closed()),
+        let (confirm, mut verdict) = oneshot::channel();
+        let (tell, mut held) = oneshot::channel();
+        self.queue(prepared, permit, Some((confirm, tell)), reply)?;
+        let answer = async {
+            tokio::select! {
+                biased;
+                verdict = &mut verdict => Ok(verdict),
+                Ok(notice) = &mut held => Err(notice),
+            }
+        };
+        match tokio::time::timeout(VERDICT_TIMEOUT, answer).await {
+            Ok(Ok(Ok(verdict))) => verdict.map(Sent::Admitted),
+            Ok(Ok(Err(_))) => Err(Error::closed()),
+            Ok(Err(notice)) => Ok(Sent::Held(Held::new(&notice, verdict))),
             Err(_) => Err(Error::with_reason(
                 ErrorKind::Timeout,
                 Reason::Timeout,
@@ -298,8 +336,11 @@ impl Client {
         let wanted = (publish.label, flow.least());
         let (rule, label) = view.choose(claims, &subject, publish.rule.as_deref(), wanted, ask)?;
         flow.check(&view, &rule, claims, &subject, label)?;
+        // What waits for people must still be of use when they answer.
+        let people = view.held_for(&rule, publish.flow_grant.as_deref());
+        let ttl = publish.ttl.unwrap_or(DEFAULT_TTL.saturating_add(people));
         let (slot, max) = (Slot { rule: rule.name.clone(), label, asker: None }, rule.max_bytes);
-        Prepared { slot, subject, publish, request: None }.check(max)
+        Prepared { slot, subject, publish, ttl, request: None }.check(max)
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit> {
@@ -311,11 +352,12 @@ impl Client {
         &self,
         prepared: Prepared,
         permit: OwnedSemaphorePermit,
-        confirm: Option<oneshot::Sender<Result<Receipt>>>,
+        waiting: Option<(oneshot::Sender<Result<Receipt>>, oneshot::Sender<HeldNotice>)>,
         reply: Option<oneshot::Sender<Result<Message>>>,
     ) -> Result<()> {
-        let Prepared { slot, subject, publish, request } = prepared;
-        let ttl_ms = u32::try_from(publish.ttl.as_millis()).unwrap_or(u32::MAX);
+        let (confirm, held) = waiting.unzip();
+        let Prepared { slot, subject, publish, ttl, request } = prepared;
+        let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
         let outgoing = Outgoing {
             slot,
             subject,
@@ -325,6 +367,7 @@ impl Client {
             flow_grant: publish.flow_grant.and_then(|name| Name::parse(&name).ok()),
             request,
             confirm,
+            held,
             reply,
             queued: Instant::now(),
             attempts: 0,
@@ -340,6 +383,7 @@ pub(crate) struct Prepared {
     pub(crate) slot: Slot,
     pub(crate) subject: Subject,
     pub(crate) publish: Publish,
+    pub(crate) ttl: Duration,
     pub(crate) request: Option<Hash>,
 }
 
@@ -356,7 +400,7 @@ impl Prepared {
                 format!("a payload of {size} bytes; rule `{}` takes {max_bytes}", self.slot.rule),
             );
         }
-        let ttl = self.publish.ttl.as_millis();
+        let ttl = self.ttl.as_millis();
         if ttl == 0 || ttl > u128::from(MAX_TTL_MS) {
             return usage(Reason::BadTime, format!("a time-to-live of {ttl} ms; 1 ms to 7 days go"));
         }

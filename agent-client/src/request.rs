@@ -25,7 +25,7 @@ use crate::{
     inlet::{Inlet, Raw},
     message::Message,
     pause::WhenPaused,
-    publish::{Prepared, Publish, Receipt},
+    publish::{DEFAULT_TTL, Prepared, Publish, Receipt},
     sealing::Slot,
     shared::{Command, Link, Shared},
     subscribe::{self, Subscribe},
@@ -66,7 +66,7 @@ impl Client {
     pub async fn send_request(&self, publish: Publish, timeout: Duration) -> Result<Message> {
         let subject = publish.subject.clone();
         // A request is of no use once its asker has gone.
-        let ttl = publish.ttl.min(timeout.max(Duration::from_millis(1)));
+        let ttl = publish.ttl.unwrap_or(DEFAULT_TTL).min(timeout.max(Duration::from_millis(1)));
         let deadline = Instant::now() + ttl;
         let asked = async {
             let mut next = publish.ttl(ttl);
@@ -251,9 +251,8 @@ fn prepare_reply(client: &Client, request: &Message, publish: Publish) -> Result
     let mut faults = Faults::observing(view.tables.observes(rule, claims));
     check_publish(&view.tables, rule, claims, &subject, label, true, &mut faults).map_err(not_allowed)?;
     let slot = Slot { rule: rule.name.clone(), label, asker: Some(request.session()) };
-    let ttl = publish.ttl.min(Duration::from_millis(u64::from(deadline_ms)));
-    Prepared { slot, subject, publish: publish.ttl(ttl), request: Some(request.digest()) }
-        .check(rule.max_bytes)
+    let ttl = publish.ttl.unwrap_or(DEFAULT_TTL).min(Duration::from_millis(u64::from(deadline_ms)));
+    Prepared { slot, subject, publish, ttl, request: Some(request.digest()) }.check(rule.max_bytes)
 }
 
 /// Reads what comes into the box: requests go to who serves them, replies to who asked.

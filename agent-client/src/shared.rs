@@ -9,6 +9,7 @@ use std::{
 };
 
 use sealbus_envelope::{
+    control::{Handed, Submitted},
     hash::Hash,
     identity::{Roots, SessionId},
     keys::KeyId,
@@ -24,6 +25,7 @@ use crate::{
     clock,
     error::{Error, ErrorKind, Result},
     events::{Event, EventSender},
+    held::Undecided,
     keyring::{Keyring, ReaderKeys},
     message::Message,
     outbox::{Outgoing, Signal},
@@ -89,6 +91,10 @@ pub(crate) enum Command {
     },
     /// End readings.
     Undeclare(Vec<u32>),
+    /// Ask the guard what is held, or for one of it.
+    AskHeld { digest: Option<Hash>, done: oneshot::Sender<Handed> },
+    /// Bring the guard what a person signed.
+    Approve { approval: Vec<u8>, digest: Hash, done: oneshot::Sender<Submitted> },
     /// Say bye and stop.
     Close(oneshot::Sender<()>),
 }
@@ -119,6 +125,8 @@ pub(crate) struct Shared {
     pub(crate) room: Arc<Semaphore>,
     /// Confirmed messages that wait for their verdict, by digest.
     pub(crate) verdicts: Mutex<HashMap<Hash, Outgoing>>,
+    /// Confirmed messages that people decide about, by digest: a restart of the guard does not end their wait.
+    pub(crate) held: Mutex<HashMap<Hash, Undecided>>,
     /// Requests that wait for their reply, by digest.
     pub(crate) replies: Mutex<HashMap<Hash, oneshot::Sender<Result<Message>>>>,
     /// Who answers requests here.

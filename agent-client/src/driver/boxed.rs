@@ -41,7 +41,7 @@ const RESPONDER_DELAY: Duration = Duration::from_millis(100);
 const GRANTS_A_MESSAGE: usize = 64;
 
 /// What accepting a grant looks up: rules, nothing else.
-struct PolicyOnly<'a>(&'a View);
+pub(crate) struct PolicyOnly<'a>(pub(crate) &'a View);
 
 impl Lookup for PolicyOnly<'_> {
     fn guard(&self, _: &[u8; 32]) -> Option<Arc<Credential>> {
@@ -83,6 +83,9 @@ impl Driver {
             kind::SUBSCRIBED => control::decode(&bytes).map(|answer| self.on_subscribed(&answer)),
             kind::FLOOR => control::decode(&bytes).map(|FloorNotice { floor }| self.shared.set_floor(floor)),
             kind::PAUSED => control::decode(&bytes).and_then(|notice| self.shared.set_paused(&notice)),
+            kind::HELD => control::decode(&bytes).map(|notice| self.on_held(notice)),
+            kind::HANDED => control::decode(&bytes).map(|handed| self.asking.handed(handed)),
+            kind::APPROVAL => control::decode(&bytes).map(|submitted| self.asking.submitted(submitted)),
             kind::LOBBY => control::decode(&bytes).map(|notice| self.on_lobby(&notice)),
             // A newer guard may say more than we understand.
             _ => Ok(()),
@@ -294,7 +297,8 @@ impl Driver {
         match admission.decision.verdict {
             Verdict::Admit => {
                 let waiting = sync::lock(&self.shared.verdicts).remove(&notice.digest);
-                if let Some(confirm) = waiting.and_then(|mut message| message.confirm.take()) {
+                let confirm = waiting.and_then(|mut message| message.confirm.take());
+                if let Some(confirm) = confirm.or_else(|| self.decided(&notice.digest)) {
                     let receipt = Receipt { digest: notice.digest, decision: admission.decision };
                     let _gave_up = confirm.send(Ok(receipt));
                 }
@@ -309,6 +313,11 @@ impl Driver {
 
     /// Tells who waits for this message that it was denied, or seals it again if only its key was.
     fn deny(&self, digest: &[u8; 32], reason: Reason, what: &str) {
+        if let Some(confirm) = self.decided(digest) {
+            let detail = format!("{what}: {}", reason.meaning());
+            let _gave_up = confirm.send(Err(Error::with_reason(ErrorKind::Denied, reason, detail)));
+            return;
+        }
         let Some(mut message) = sync::lock(&self.shared.verdicts).remove(digest) else {
             return self.unanswered(digest, reason);
         };

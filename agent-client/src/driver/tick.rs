@@ -56,6 +56,8 @@ impl Driver {
             self.rotate_reader_key(now);
         }
         sync::lock(&self.shared.verdicts).retain(|_, message| !message.is_abandoned());
+        sync::lock(&self.shared.held).retain(|_, undecided| !undecided.confirm.is_closed());
+        self.asking.forget();
         sync::lock(&self.shared.replies).retain(|_, asker| !asker.is_closed());
         if self.dropped > 0 {
             let count = std::mem::take(&mut self.dropped);
@@ -103,7 +105,9 @@ impl Driver {
         sync::lock(&self.shared.sender_keys).retire_idle(now);
         if let Some(view) = sync::get(&self.shared.view) {
             let revoked = |sender: &Member| view.status.is_revoked(&sender.claims().identity);
-            sync::lock(&self.shared.keyring).sweep(now, revoked);
+            let held_for =
+                |rule: &str| view.rule(rule).map_or(Duration::ZERO, |rule| view.held_at_most(rule));
+            sync::lock(&self.shared.keyring).sweep(now, revoked, held_for);
         }
     }
 
