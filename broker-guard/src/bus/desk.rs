@@ -2,7 +2,10 @@
 //!
 //! One task owns a desk and all its state; nothing here locks. What it returns is published by its owner.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -101,6 +104,8 @@ pub struct Desk {
     accused: Cache<Hash, ()>,
     policy_since: Millis,
     holds: Holds,
+    /// What people decided lately, for senders that were away.
+    told_verdicts: VecDeque<holding::Told>,
     /// Approvals that do not count are logged and told this often: anybody can make some.
     approvals_told: Limiter,
     barred: Barred,
@@ -152,6 +157,7 @@ impl Desk {
             accused: Cache::new(ACCUSED),
             policy_since: Millis(0),
             holds: Holds::default(),
+            told_verdicts: VecDeque::new(),
             approvals_told: Limiter::new(holding::TOLD),
             barred: Barred::default(),
             metrics,
@@ -179,7 +185,7 @@ impl Desk {
         let core = roster.len() + roster.weight() + self.sessions.pending();
         let checks = self.checker.limits_in_use() + self.checker.open_requests();
         let counted = self.denials.len() + self.observed.len() + self.tallies.len();
-        core + checks + counted + self.holds.len() + self.overseer.held()
+        core + checks + counted + self.holds.len() + self.told_verdicts.len() + self.overseer.held()
     }
 
     /// To await durability of what was logged.
@@ -480,6 +486,7 @@ impl Desk {
         self.carry_out(now);
         if subject.verb == verb::HELLO && outcome.is_ok() {
             self.tell_paused_to(subject.session);
+            self.tell_decided(subject.session);
         }
         if let Err(refused) = outcome {
             let mut denial = Denial::bare(refused);

@@ -7,14 +7,17 @@
 use bytes::Bytes;
 use sealbus_envelope::{
     approval::{self, MAX_APPROVAL, SignedApproval},
-    control::{AskHeld, Handed, HeldList, HeldNotice, HeldReport, MAX_HELD_LISTED, Submitted, encode, kind},
+    control::{
+        AskHeld, Handed, HeldList, HeldNotice, HeldReport, MAX_HELD_LISTED, Submitted, VerdictNotice, encode,
+        kind,
+    },
     hash::{Hash, hex},
     identity::{KeyKind, SessionId},
     name::{AgentToken, Name},
     policy::Rate,
-    proof::admission::{self, ADMISSION_RESERVE, Decision, Verdict},
+    proof::admission::{self, ADMISSION_RESERVE, Admission, Decision, Verdict},
     reason::{Reason, Refused},
-    subject::Partition,
+    subject::{Partition, WireSubjects},
     time::Millis,
 };
 use serde_bytes::ByteBuf;
@@ -29,8 +32,30 @@ use crate::{
         holds::{Asked, Held, Judged, Wanted},
         recheck::{Released, recheck},
     },
+    roster::session::LiveSession,
 };
 
+/// A verdict on something that was held.
+#[derive(Debug)]
+pub(super) struct Told {
+    at: Millis,
+    agent: AgentToken,
+    session: SessionId,
+    upto: u64,
+    payload: Vec<u8>,
+}
+
+impl Told {
+    fn verdict(&self, wire: &WireSubjects) -> PendingVerdicts {
+        let notice = Outgoing::tell(wire, &self.agent, self.session, kind::VERDICT, self.payload.clone());
+        PendingVerdicts { upto: self.upto, notices: vec![notice] }
+    }
+}
+
+/// How many verdicts are told again,
+const MAX_TOLD: usize = 4_096;
+/// and for how long.
+const TELL_AGAIN_MS: u64 = 10 * 60_000;
 /// How often an approval that does not count is logged and told.
 pub(super) const TOLD: Rate = Rate { per_second: 1, burst: 10 };
 /// What a handed-out envelope takes besides its own bytes.
@@ -175,6 +200,7 @@ impl Desk {
 
     /// Once a second: who is to be asked next, what is too late, what has its approvals and could not go before.
     pub(super) fn tick_holds(&mut self, now: Millis) {
+        while self.told_verdicts.pop_front_if(|told| now.since(told.at) > TELL_AGAIN_MS).is_some() {}
         let due = self.holds.tick(now);
         for asked in due.asked {
             let word = if asked.escalated { "nobody answered: asked" } else { "asked" };
@@ -357,11 +383,7 @@ impl Desk {
         self.metrics.admitted.inc();
         self.metrics.admitted_bytes.inc_by(u64::try_from(bytes.len()).unwrap_or(0));
         self.metrics.hold_ended(None);
-        if held.confirm {
-            let notices: Vec<Outgoing> =
-                self.verdict(held.session, *digest, &admission, None).into_iter().collect();
-            self.todo.verdicts.push(PendingVerdicts { upto: appended.leaves.end, notices });
-        }
+        self.tell_verdict(&held, &admission, None, appended.leaves.end, now);
         self.holds.passed(held.session, held.key, held.sequence);
         let delivery =
             Outgoing::delivery(&self.wire, held.label.level, &held.subject, &admission, bytes.clone());
@@ -405,11 +427,55 @@ impl Desk {
     fn hold_denied(&mut self, held: &Held, refused: Refused, now: Millis) {
         self.metrics.hold_ended(Some(refused.reason));
         self.metrics.denied(refused.reason, 1);
-        let denial = denial_of(held, refused);
-        let confirmed: Vec<Denial> = held.confirm.then(|| denial.clone()).into_iter().collect();
         // Not held against its sender: that people said no, or nothing, is no fault of its.
-        self.report(vec![(denial, 1)], &confirmed, now);
+        self.report(vec![(denial_of(held, refused), 1)], &[], now);
+        let policy = &self.sessions.in_force().policy;
+        let decision = Decision {
+            verdict: Verdict::Deny,
+            policy_version: policy.version(),
+            policy_digest: *policy.digest(),
+            partition: Partition::of(&held.agent).number(),
+            epoch: self.sessions.guard().epoch,
+            // A denial needs no durable proof, only an answer.
+            position: 0,
+            time: now,
+            observed: false,
+        };
+        let signed = admission::sign(&self.guard_key, self.bus, &[(held.digest, decision)]).pop();
+        if let Some(admission) = signed {
+            self.tell_verdict(held, &admission, Some(refused.reason), 0, now);
+        }
         self.count_holds(Some(now));
+    }
+
+    /// Tells the verdict to who wants it, now and whenever that session says hello again for a while: people decide
+    /// when they like, and it may be connecting anew that moment.
+    fn tell_verdict(
+        &mut self,
+        held: &Held,
+        admission: &Admission,
+        refused: Option<Reason>,
+        upto: u64,
+        now: Millis,
+    ) {
+        if !held.confirm {
+            return;
+        }
+        let notice = VerdictNotice { digest: held.digest, admission: admission.encode(), refused };
+        let Ok(payload) = encode(&notice) else { return };
+        let told = Told { at: now, agent: held.agent.clone(), session: held.session, upto, payload };
+        self.todo.verdicts.push(told.verdict(&self.wire));
+        if self.told_verdicts.len() >= MAX_TOLD {
+            self.told_verdicts.pop_front();
+        }
+        self.told_verdicts.push_back(told);
+    }
+
+    /// A session says hello: what was decided while it may have been away.
+    pub(super) fn tell_decided(&mut self, token: &str) {
+        let Some(session) = self.sessions.roster().by_token(token).map(LiveSession::id) else { return };
+        let told = self.told_verdicts.iter().filter(|told| told.session == session);
+        self.todo.verdicts.extend(told.map(|told| told.verdict(&self.wire)));
     }
 
     /// An agent is taken off the bus: what it has waiting goes to nobody and is handed on as evidence, sealed as it
