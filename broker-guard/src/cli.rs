@@ -4,6 +4,7 @@
 //! names the place and the remedy and ends with a code of [`Exit`]; nothing here panics on input.
 
 mod agent;
+mod approvals;
 mod audit;
 mod bare;
 mod busdir;
@@ -101,6 +102,8 @@ enum Command {
     #[command(subcommand)]
     Order(order::Command),
     #[command(subcommand)]
+    Approvals(approvals::Command),
+    #[command(subcommand)]
     Workflow(workflow::Command),
     Review(review::Args),
     Why(why::Args),
@@ -141,6 +144,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Taint(command) => taint::run(&command, output),
         Command::Quarantine(command) => quarantine::run(&command, output),
         Command::Order(command) => order::run(&command, output),
+        Command::Approvals(command) => approvals::run(&command, output),
         Command::Workflow(command) => workflow::run(&command, output),
         Command::Review(args) => review::run(&args, output),
         Command::Why(args) => why::run(&args, output),

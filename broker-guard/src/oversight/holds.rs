@@ -567,3 +567,6 @@ impl Holds {
         self.order.first().map(|(received, _)| *received)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Human oversight as signed records: how people watch over a workflow, and what waits for their approval.
 
+use std::fmt;
+
 use crate::{
     identity::PublicKey,
     name::{MAX_NAME, Name},
@@ -133,5 +135,25 @@ impl Hold {
         names.sort_unstable();
         names.dedup();
         names.len()
+    }
+}
+
+/// In words: `2 of ann, bob, carol within 15 min`.
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of ", self.approvals)?;
+        let mut said: Vec<&Name> = Vec::new();
+        for (name, _) in self.lists.iter().flat_map(|list| &list.people) {
+            if !said.contains(&name) {
+                f.write_str(if said.is_empty() { "" } else { ", " })?;
+                f.write_str(name.as_str())?;
+                said.push(name);
+            }
+        }
+        match self.deadline_ms {
+            ms if ms % 60_000 == 0 => write!(f, " within {} min", ms / 60_000),
+            ms if ms % 1_000 == 0 => write!(f, " within {} s", ms / 1_000),
+            ms => write!(f, " within {ms} ms"),
+        }
     }
 }

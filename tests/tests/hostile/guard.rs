@@ -3,8 +3,9 @@
 
 use sealbus_client::{Client, Event, Events, Publish, Subscription};
 use sealbus_envelope::{
+    approval::{self, Approval, SignedApproval},
     control::{self, Granted, ReaderRecord, Readers, Welcome, kind},
-    identity::{Role, SigningKey},
+    identity::{KeyKind, Role, SigningKey},
     label::{Clearance, Compartments, Label, Level},
     name::AgentToken,
     policy::{FlowGrant, Records, Tables},
@@ -84,7 +85,34 @@ reason     = "for less"
 "#;
 
 fn policy() -> String {
-    format!("{POLICY}{MORE}")
+    format!("{POLICY}{MORE}{}", held())
+}
+
+/// People who may approve what is held.
+fn people() -> [SigningKey; 3] {
+    [1, 2, 3].map(|n| SigningKey::from_seed(&[n; 32]))
+}
+
+/// A flow grant that two of them must approve.
+fn held() -> String {
+    let [ann, bob, _] = people().map(|key| key.public().to_nkey(KeyKind::User));
+    format!(
+        r#"
+[approvers.people]
+ann = "{ann}"
+bob = "{bob}"
+
+[grants.held]
+team       = "mob"
+from       = "notes.>"
+to         = "tips.>"
+from_label = {{ level = "mid", compartments = ["red"] }}
+to_label   = {{ level = "low" }}
+expires    = 2099-12-31
+reason     = "fits, if two approve"
+approval   = {{ approvals = 2, deadline = "10m", approvers = ["people"] }}
+"#
+    )
 }
 
 /// What is wrong with an envelope.
@@ -131,6 +159,22 @@ impl Guard {
         let proof = self.proof(sender, envelope, observed);
         let subject = sender.wire().delivery(Level::LOWEST, subject);
         self.server.inject(&subject, Some(&proof), envelope).await.unwrap();
+    }
+
+    /// The same, with what people are said to have signed about it.
+    async fn admit_approved(
+        &mut self,
+        sender: &Hand,
+        subject: &str,
+        envelope: &[u8],
+        approvals: Option<&[SignedApproval]>,
+    ) {
+        let mut headers = self.proof(sender, envelope, false);
+        if let Some(approvals) = approvals {
+            headers = format!("{headers}\r\n{}: {}", approval::HEADER_NAME, approval::header(approvals));
+        }
+        let subject = sender.wire().delivery(Level::LOWEST, subject);
+        self.server.inject(&subject, Some(&headers), envelope).await.unwrap();
     }
 
     async fn tell<T: serde::Serialize>(&mut self, client: &Client, kind: &str, message: &T) {
@@ -253,6 +297,44 @@ async fn a_guard_admits_nothing_that_the_policy_forbids() {
         let envelope = scene.envelope(change);
         scene.admit(attack, &envelope, reason).await;
     }
+    scene.nothing_read().await;
+}
+
+/// What is held passes with the signatures of the people that the quorum named, and not by the guard's word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_lets_nothing_pass_that_people_did_not_approve() {
+    let mut scene = scene().await;
+    let envelope = scene.envelope(|fields| {
+        fields.flow_grant = Some(name("held"));
+        fields.parents = told(1, 1, 0);
+    });
+    let (bus, digest) = (scene.sender.papers.bus(), Parts::of(&envelope).digest());
+    let [ann, bob, stranger] = people();
+    let says = |key: &SigningKey, envelope, approve| {
+        SignedApproval::sign(&Approval { bus, envelope, approve, time: clock::now() }, key)
+    };
+    let yes = |key: &SigningKey| says(key, digest, true);
+    let attacks = [
+        ("let pass what nobody approved", None, Reason::ApprovalMissing),
+        ("let pass what one approved", Some(vec![yes(&ann)]), Reason::ApprovalMissing),
+        ("count one person twice", Some(vec![yes(&ann), yes(&ann)]), Reason::ApprovalMissing),
+        ("count who is no approver", Some(vec![yes(&ann), yes(&stranger)]), Reason::ApprovalMissing),
+        ("count the guard itself", Some(vec![yes(&ann), yes(&scene.guard.key)]), Reason::ApprovalMissing),
+        (
+            "count an approval of something else",
+            Some(vec![yes(&ann), says(&bob, [7; 32], true)]),
+            Reason::ApprovalInvalid,
+        ),
+        ("count a denial", Some(vec![yes(&ann), says(&bob, digest, false)]), Reason::ApprovalInvalid),
+    ];
+    for (attack, approvals, reason) in attacks {
+        scene.guard.admit_approved(&scene.sender, "tips.a", &envelope, approvals.as_deref()).await;
+        refused(&mut scene.events, attack, reason).await;
+    }
+    let both = [yes(&ann), yes(&bob)];
+    scene.guard.admit_approved(&scene.sender, "tips.a", &envelope, Some(&both)).await;
+    let message = soon("what two approved", scene.messages.next()).await.unwrap();
+    assert_eq!(message.digest(), digest);
     scene.nothing_read().await;
 }
 

@@ -2,7 +2,7 @@
 
 use sealbus_envelope::{
     label::{Clearance, Label},
-    policy::{FlowGrant, MessageKind, Rate, Records, Rule, TaintScope, Team, Who},
+    policy::{FlowGrant, Hold, MessageKind, Rate, Records, Rule, TaintScope, Team, Who},
 };
 
 use super::{Change, Effect};
@@ -90,7 +90,28 @@ impl Changes<'_> {
             let fan_in = most(before.iter().map(|rule| rule.fan_in));
             self.limit(&format!("rule {name}, fan-in"), fan_in, is.fan_in, |n| n.to_string());
             self.switch(&format!("rule {name}"), before.iter().any(|rule| rule.observe), is.observe);
+            let loosest = before
+                .iter()
+                .map(|rule| rule.hold.as_ref())
+                .reduce(|loose, hold| if stricter(loose, hold) { hold } else { loose });
+            self.hold(&format!("rule {name}, hold"), loosest.flatten(), is.hold.as_ref());
         }
+    }
+
+    /// Who must approve: less of it, or more who may, opens.
+    fn hold(&mut self, what: &str, was: Option<&Hold>, is: Option<&Hold>) {
+        if was == is {
+            return;
+        }
+        let effect = match (stricter(was, is), stricter(is, was)) {
+            (true, false) => Effect::Opens,
+            (false, true) => Effect::Closes,
+            // Other people, or fewer approvals in less time: something passes that did not.
+            (false, false) => Effect::Opens,
+            // The same people, asked in another order.
+            (true, true) => Effect::Changes,
+        };
+        self.push(effect, format!("{what}: {} → {}", show_hold(was), show_hold(is)));
     }
 
     fn rule(&mut self, was: &Rule, is: &Rule) {
@@ -101,6 +122,7 @@ impl Changes<'_> {
         });
         self.limit(&format!("rule {name}, fan-in"), was.fan_in, is.fan_in, |n| n.to_string());
         self.switch(&format!("rule {name}"), was.observe, is.observe);
+        self.hold(&format!("rule {name}, hold"), was.hold.as_ref(), is.hold.as_ref());
         if let (MessageKind::Request { deadline_ms: was }, MessageKind::Request { deadline_ms: is }) =
             (was.kind, is.kind)
             && was != is
@@ -200,13 +222,14 @@ impl Changes<'_> {
         let until =
             i64::try_from(grant.expires.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         format!(
-            "team {} from {} on {} to {} on {} until {}",
+            "team {} from {} on {} to {} on {} until {}{}",
             grant.team,
             trial.tables().show(grant.from_label),
             grant.from.as_str(),
             trial.tables().show(grant.to_label),
             grant.to.as_str(),
             until.map_or_else(|| "the end of time".to_owned(), |until| until.to_string()),
+            grant.approval.as_ref().map(|hold| format!(", if approved by {hold}")).unwrap_or_default(),
         )
     }
 
@@ -250,9 +273,25 @@ fn permits(wide: &FlowGrant, narrow: &FlowGrant) -> bool {
         && wide.from_label.dominates(narrow.from_label)
         && narrow.to_label.dominates(wide.to_label)
         && narrow.expires <= wide.expires
+        && stricter(narrow.approval.as_ref(), wide.approval.as_ref())
         && within(wide.max_bytes, narrow.max_bytes)
         && within(wide.rate.map(|rate| rate.per_second), narrow.rate.map(|rate| rate.per_second))
         && within(wide.rate.map(|rate| rate.burst), narrow.rate.map(|rate| rate.burst))
+}
+
+/// Whether whatever passes `strict` passes `loose` too.
+fn stricter(strict: Option<&Hold>, loose: Option<&Hold>) -> bool {
+    let Some(loose) = loose else { return true };
+    let may = |key| loose.lists.iter().flat_map(|list| &list.people).any(|(_, other)| other == key);
+    strict.is_some_and(|strict| {
+        strict.approvals >= loose.approvals
+            && strict.deadline_ms <= loose.deadline_ms
+            && strict.lists.iter().flat_map(|list| &list.people).all(|(_, key)| may(key))
+    })
+}
+
+fn show_hold(hold: Option<&Hold>) -> String {
+    hold.map_or_else(|| "nobody need approve".to_owned(), Hold::to_string)
 }
 
 const fn pair(rate: Rate) -> (u32, u32) {

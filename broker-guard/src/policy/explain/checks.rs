@@ -108,6 +108,7 @@ const FAN_IN: Check = check("the rule has room for its key", Stage::Flow, &[], |
         rule.fan_in.map_or_else(|| "no limit".to_owned(), |most| format!("{most} agents at once"))
     })
 });
+const HELD: Check = check("people approve it", Stage::Flow, &[], |f| f.holds());
 const OPEN: Check =
     check("a request waits for its answer", Stage::Flow, &[], |f| f.of_rule(|rule| kind(rule.kind)));
 const READS_SOME: Check =
@@ -125,7 +126,7 @@ const READ_CLEARED: Check =
 
 const PUBLISH: &[&Check] = &[
     &ROLE, &TEAM, &ZONE, &RULE, &PUBLISHES, &SUBJECT, &DECLARED, &RANGE, &CLEARED, &RANK, &SIZE, &GRANT,
-    &PARENTS, &FLOOR, &RATE, &FAN_IN,
+    &PARENTS, &FLOOR, &RATE, &FAN_IN, &HELD,
 ];
 const ANSWER: &[&Check] = &[
     &ROLE,
@@ -288,6 +289,19 @@ impl Facts<'_> {
         let rank = claims.integrity_ceiling.min(team.integrity_ceiling);
         let name = tables.integrity.get(usize::from(rank.number())).map_or("?", Name::as_str);
         format!("{name} at most")
+    }
+
+    fn holds(&self) -> String {
+        let grant = self.question.grant.and_then(|named| {
+            self.trial.records().grants.iter().find(|grant| grant.name == *named)?.approval.as_ref()
+        });
+        let holds = self.rule.and_then(|rule| rule.hold.as_ref()).into_iter().chain(grant);
+        let holds: Vec<String> = holds.map(ToString::to_string).collect();
+        if holds.is_empty() {
+            "nobody need".to_owned()
+        } else {
+            format!("held for {}", holds.join(", and for "))
+        }
     }
 
     fn grant(&self) -> String {
