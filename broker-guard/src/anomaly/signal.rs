@@ -91,7 +91,7 @@ signals! {
         "a session from a place where it never was, while another of its sessions lives elsewhere";
     Replay, "replay", Attested, 10,
         "an envelope that was sent before";
-    Gap, "gap", Attested, 30,
+    Gap, "gap", Attested, 60,
         "sequence numbers that never came, more than its connection usually loses";
     Denials, "denials", Signed, 10,
         "a signed envelope that was denied for what an honest agent gets wrong now and then";
@@ -117,7 +117,7 @@ signals! {
         "subscriptions to many different rules in a short time, more than it ever read";
     Silence, "silence", Attested, 100,
         "nothing from a publisher that was never silent this long at this hour of the day";
-    Churn, "churn", Attested, 30,
+    Churn, "churn", Attested, 40,
         "connections that come and go more often than its own usually do";
     FailedAuth, "failed-auth", Attested, 25,
         "a login with its identity that was refused";
