@@ -24,6 +24,7 @@ mod places;
 mod publisher;
 pub mod scenario;
 pub mod score;
+pub mod series;
 mod settings;
 mod signal;
 

@@ -4,6 +4,7 @@
 //! names the place and the remedy and ends with a code of [`Exit`]; nothing here panics on input.
 
 mod agent;
+mod anomaly;
 mod approvals;
 mod audit;
 mod bare;
@@ -110,6 +111,8 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::Command),
     #[command(subcommand)]
+    Anomaly(anomaly::Command),
+    #[command(subcommand)]
     Graph(graph::Command),
     Doctor(doctor::Args),
     Completion(completion::Args),
@@ -149,6 +152,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Review(args) => review::run(&args, output),
         Command::Why(args) => why::run(&args, output),
         Command::Audit(command) => audit::run(&command, output),
+        Command::Anomaly(command) => anomaly::run(&command, output),
         Command::Graph(command) => graph::run(&command, output),
         Command::Doctor(args) => doctor::run(&args, output),
         Command::Completion(args) => completion::run(&args, output),

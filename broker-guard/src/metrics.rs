@@ -14,7 +14,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use sealbus_envelope::{reason::Reason, time::Millis};
+use sealbus_envelope::{name::AgentToken, reason::Reason, time::Millis};
 
 use crate::events::Kind;
 
@@ -53,6 +53,23 @@ pub struct CauseLabel {
     cause: &'static str,
 }
 
+/// Labels of the counter of anomaly signals.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SignalLabel {
+    /// The signal's name.
+    signal: &'static str,
+}
+
+/// Labels of what is said of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AgentLabel {
+    /// The agent, as subjects name it.
+    agent: String,
+}
+
+/// The most agents whose scores are shown: a monitoring system must not break when a whole bus is watched.
+const MAX_SCORES: usize = 100;
+
 /// The guard's metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -65,6 +82,8 @@ pub struct Metrics {
     observed: Family<ReasonLabel, Counter>,
     connections: Family<OutcomeLabel, Counter>,
     orders: Family<OutcomeLabel, Counter>,
+    anomaly: Family<SignalLabel, Counter>,
+    scores: Family<AgentLabel, Gauge<f64, AtomicU64>>,
     changes_refused: Family<ReasonLabel, Counter>,
     events: Family<KindLabel, Counter>,
     sink_delivered: Family<SinkLabel, Counter>,
@@ -138,6 +157,8 @@ impl Metrics {
             observed: Family::default(),
             connections: Family::default(),
             orders: Family::default(),
+            anomaly: Family::default(),
+            scores: Family::default(),
             changes_refused: Family::default(),
             events: Family::default(),
             sink_delivered: Family::default(),
@@ -203,6 +224,12 @@ impl Metrics {
             "held_back",
             "Agents that flooded and are refused for a while",
             metrics.held_back.clone(),
+        );
+        registry.register("anomaly", "Signals of anomaly set off, by signal", metrics.anomaly.clone());
+        registry.register(
+            "anomaly_score",
+            "Anomaly score of agents that are watched",
+            metrics.scores.clone(),
         );
         registry.register("control", "Control messages handled", metrics.control.clone());
         registry.register("grants", "Key grants relayed to readers", metrics.grants.clone());
@@ -294,6 +321,19 @@ impl Metrics {
     /// Counts messages that the intake dropped.
     pub fn intake_dropped(&self, cause: &'static str, count: u64) {
         self.intake_dropped.get_or_create(&CauseLabel { cause }).inc_by(count);
+    }
+
+    /// Counts signals of anomaly.
+    pub fn anomaly(&self, signal: &'static str, count: u64) {
+        self.anomaly.get_or_create(&SignalLabel { signal }).inc_by(count);
+    }
+
+    /// Shows the scores of who is watched now, and of nobody else.
+    pub fn watched<'a>(&self, watched: impl Iterator<Item = (&'a AgentToken, f32)>) {
+        self.scores.clear();
+        for (agent, score) in watched.take(MAX_SCORES) {
+            self.scores.get_or_create(&AgentLabel { agent: agent.to_string() }).set(f64::from(score));
+        }
     }
 
     /// Counts a connection.

@@ -36,7 +36,10 @@ use crate::{
     http::{self, Pages, StatusReport, ask::Asking},
     keyfile::{GuardKeys, KeyFileError},
     metrics::Metrics,
-    quarantine::enforce::{Bars, Enforcer},
+    quarantine::{
+        enforce::{Bars, Enforcer},
+        state::State,
+    },
     reload::{Loader, ReloadError, Watch},
     sessions::Sessions,
     store::{Store, StoreError},
@@ -245,6 +248,8 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     );
     let mut desk =
         Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, Arc::clone(&store), metrics.clone());
+    let watched = bars.all().into_iter().filter(|known| known.state == State::Watched);
+    desk.resume_watching(watched.map(|known| known.agent), now());
     desk.record_in_force(now());
     let memory = Memory { synced: desk.sync_handle(), store: Arc::clone(&store) };
     desk.restore_holds(store.holds(config.roots.bus())?);

@@ -17,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod baselines;
 mod error;
 pub mod evidence;
 mod floors;
@@ -55,6 +56,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const QUARANTINE: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("quarantine");
 const CONNECTIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("connections");
 
+const ANOMALY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("anomaly");
 const FLOORS: TableDefinition<'_, (&[u8], &str), &[u8]> = TableDefinition::new("floors");
 const CLEARED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cleared");
 const LOG: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("log");
@@ -128,6 +130,7 @@ impl Store {
         let found = store.write(|tx| {
             tx.open_table(QUARANTINE)?;
             tx.open_table(CONNECTIONS)?;
+            tx.open_table(ANOMALY)?;
             tx.open_table(FLOORS)?;
             tx.open_table(CLEARED)?;
             tx.open_table(ORDERS)?;

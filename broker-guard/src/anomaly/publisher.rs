@@ -567,7 +567,7 @@ impl Publisher {
             present.flood / 2
         };
         if minute / 60 != before / 60 {
-self.close_hour(before / 60, minute / 60, free);
+            self.close_hour(before / 60, minute / 60, free);
             self.open_hour(settings, now);
         }
         let present = &mut self.present;
@@ -630,21 +630,21 @@ self.close_hour(before / 60, minute / 60, free);
         present.limits = if learning {
             Limits::NONE
         } else {
-                let habits = &self.habits;
-                let of = |daily: &Daily, least: u64| {
-                    daily.upper(hour, ALARM).map_or(u64::MAX, |upper| quantity(upper).max(least))
-                };
-                let at = |level: Level, least: u64| {
-                    if level.is_known() { quantity(level.upper(ALARM)).max(least) } else { u64::MAX }
-                };
-                Limits {
-                    minute: of(&habits.minute, LEAST.minute),
-                    hour: of(&habits.hour, LEAST.hour),
-                    bytes: of(&habits.bytes, LEAST.bytes),
-                    second: at(habits.second, LEAST.second),
-                    size: at(habits.size, LEAST.size).max(quantity(habits.largest + 0.7)),
-                }
+            let habits = &self.habits;
+            let of = |daily: &Daily, least: u64| {
+                daily.upper(hour, ALARM).map_or(u64::MAX, |upper| quantity(upper).max(least))
             };
+            let at = |level: Level, least: u64| {
+                if level.is_known() { quantity(level.upper(ALARM)).max(least) } else { u64::MAX }
+            };
+            Limits {
+                minute: of(&habits.minute, LEAST.minute),
+                hour: of(&habits.hour, LEAST.hour),
+                bytes: of(&habits.bytes, LEAST.bytes),
+                second: at(habits.second, LEAST.second),
+                size: at(habits.size, LEAST.size).max(quantity(habits.largest + 0.7)),
+            }
+        };
         present.armed = present.limits;
     }
 }

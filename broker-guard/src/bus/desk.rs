@@ -50,9 +50,11 @@ mod flood;
 mod holding;
 mod orders;
 pub mod quarantine;
+mod watching;
 mod workflow;
 
 use quarantine::Barred;
+use watching::Watching;
 
 /// Verdicts that wait for the log to be on disk.
 #[derive(Debug)]
@@ -100,6 +102,7 @@ pub struct Desk {
     /// What observe mode let pass, counted as denials are.
     observed: Denials,
     tallies: HashMap<AgentToken, Tally>,
+    watching: Watching,
     /// Signed envelopes that were held against their sender.
     accused: Cache<Hash, ()>,
     policy_since: Millis,
@@ -154,6 +157,7 @@ impl Desk {
             denials: Denials::default(),
             observed: Denials::default(),
             tallies: HashMap::new(),
+            watching: Watching::default(),
             accused: Cache::new(ACCUSED),
             policy_since: Millis(0),
             holds: Holds::default(),
@@ -293,6 +297,7 @@ impl Desk {
             self.metrics.admitted_bytes.inc_by(u64::try_from(payload.len()).unwrap_or(0));
             // A sender may leave out any number; one that leaves out nearly all must not turn the count round.
             self.metrics.gaps.inc_by(permit.gap().min(MAX_GAP_COUNTED));
+            self.saw_sent(permit, payload.len(), now);
             if header.flags.confirm() {
                 let digest = permit.verified().digest();
                 verdicts.extend(self.verdict(header.session, digest, &admission, None));
@@ -376,6 +381,7 @@ impl Desk {
             }
             _ => Proof::Attested,
         };
+        self.saw_denied(agent, denial, &proof, now);
         if self.tallies.len() >= MAX_TALLIES && !self.tallies.contains_key(agent) {
             return;
         }
@@ -480,6 +486,7 @@ impl Desk {
         if self.barred.hushes(self.sessions.quarantined(), subject.agent) {
             return;
         }
+        self.saw_control(&subject, &message.payload, now);
         let before = self.effects.is_empty();
         debug_assert!(before, "effects are carried out after each message");
         let outcome = self.sessions.handle(&subject, &message.payload, &self.seen, now, &mut self.effects);
@@ -545,7 +552,7 @@ impl Desk {
                     self.approval_brought(&agent, session, &approval, now);
                 }
                 Effect::TellHeld { agent, session, ask } => self.tell_held(&agent, session, &ask, now),
-                Effect::Record(_) => {}
+                Effect::Record(body) => self.saw_record(&body, now),
             }
         }
     }
@@ -612,6 +619,7 @@ impl Desk {
     /// again; one that only reads would never find out otherwise.
     pub fn gone(&mut self, session: SessionId, now: Millis) {
         if let Some(live) = self.sessions.roster().get(session) {
+            self.watching.left(live.agent(), session, now);
             let denial = Denial::bare(Refused::new(Reason::UnknownSession, "connection"));
             if let Ok(payload) = encode(&notice(&denial, 1, now)) {
                 let told = Outgoing::tell(&self.wire, live.agent(), session, kind::DENIED, payload);
@@ -650,6 +658,7 @@ impl Desk {
         if before != version {
             self.checker.policy_changed();
             self.policy_since = now;
+            self.watch_by_policy();
             self.holds.follow(&self.sessions.in_force().policy);
         }
         self.carry_out(now);
@@ -677,6 +686,7 @@ impl Desk {
         self.finish_clears(now);
         self.tick_holds(now);
         self.tick_workflows(now);
+        self.tick_watching(now);
         if self.audit_failed && self.audit.try_recover().is_ok() {
             self.audit_failed = false;
             self.metrics.audit_writable.set(1);
@@ -689,7 +699,8 @@ impl Desk {
     ///
     /// # Errors
     /// The log's own.
-    pub fn close(self) -> Result<(), AppendError> {
+    pub fn close(mut self) -> Result<(), AppendError> {
+        self.save_baselines(true);
         self.audit.close()
     }
 

@@ -3,6 +3,7 @@
 use sealbus_envelope::{
     hash::Hash,
     identity::SessionId,
+    keys::KeyId,
     label::Label,
     name::AgentToken,
     reason::Refused,
@@ -31,6 +32,8 @@ pub struct Denial {
     pub subject: Option<String>,
     /// The label that it claims.
     pub label: Option<Label>,
+    /// The key and number that it claims.
+    pub number: Option<(KeyId, u64)>,
     /// When it was sealed, as it claims.
     pub issued_at: Option<Millis>,
     /// Whether the sender asked for the verdict.
@@ -53,6 +56,7 @@ impl Denial {
             rule: None,
             subject: None,
             label: None,
+            number: None,
             issued_at: None,
             confirm: false,
             signed: false,
@@ -66,6 +70,7 @@ impl Denial {
         self.envelope = Some(header.id);
         self.rule = Some(header.rule.to_owned());
         self.label = Some(header.label);
+        self.number = Some((header.key, header.sequence));
         self.issued_at = Some(header.issued_at);
         self.confirm = header.flags.confirm();
         self

@@ -271,6 +271,7 @@ impl Guard {
     /// A connection was judged: logged, counted, told.
     pub(super) async fn connection(&mut self, judged: Judged) {
         let Judged { decision, logged } = judged;
+        self.desk.saw_connection(&decision, decision.time);
         let has = self.desk.record(decision.to_audit(), decision.time);
         if let Some(logged) = logged {
             // Gone if the server has given up on an answer.

@@ -240,6 +240,7 @@ impl Desk {
     pub fn readmit(&mut self, agent: &AgentToken) {
         self.sessions.readmit(agent);
         self.tallies.remove(agent);
+        self.watching.anew(agent);
         self.barred.agents.remove(agent.as_str());
     }
 
