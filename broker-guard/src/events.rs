@@ -15,6 +15,8 @@ pub mod ocsf;
 pub mod queue;
 pub mod settings;
 pub mod sink;
+#[cfg(test)]
+mod tests;
 
 use sealbus_envelope::{reason::Reason, time::Millis};
 use serde::Serialize;

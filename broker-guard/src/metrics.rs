@@ -409,3 +409,48 @@ impl SinkLabel {
         Self { sink: sink.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The words of a text that begin with `sealbus_`.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        words.filter(|word| word.starts_with("sealbus_")).collect()
+    }
+
+    #[test]
+    fn every_metric_that_an_alert_is_about_is_there() {
+        let metrics = Metrics::new();
+        // Those with labels are shown once they have counted something.
+        metrics.denied(Reason::Denied, 1);
+        metrics.connection("refused");
+        metrics.change_refused(None);
+        metrics.sink_dropped("nats");
+        metrics.sink_waiting("nats", 1);
+        metrics.sink_up("nats", true);
+        let registered = metrics.render();
+        let types = registered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let mut there = BTreeSet::new();
+        for (name, kind) in types {
+            match kind {
+                "counter" => drop(there.insert(format!("{name}_total"))),
+                "histogram" => there.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}"))),
+                _ => drop(there.insert(name.to_owned())),
+            }
+        }
+        assert!(there.contains("sealbus_denied_total") && there.contains("sealbus_audit_writable"));
+        let rules = include_str!("../../deploy/alerts.yml");
+        let expressions: Vec<&str> =
+            rules.lines().filter_map(|line| line.trim().strip_prefix("expr:")).collect();
+        assert!(expressions.len() > 10);
+        for expression in expressions {
+            for name in named(expression) {
+                assert!(there.contains(name), "{name} in `{expression}` is no metric of the guard");
+            }
+        }
+    }
+}

@@ -1,8 +1,16 @@
 //! A guard starts on a real server, says that it is ready, and stops in order.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use sealbus_guard::{http::StatusReport, policy::DEFAULT_POLICY};
-use sealbus_tests::bus::{TestBus, soon};
+use sealbus_guard::{
+    bus::stream::{EVENTS_STREAM, Stream},
+    http::StatusReport,
+    policy::DEFAULT_POLICY,
+};
+use sealbus_tests::{
+    bus::{TestBus, soon},
+    server::ServerSpec,
+};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -65,4 +73,36 @@ async fn a_guard_starts_and_says_so_and_stops_in_order() {
         }
     };
     assert!(soon("the guard again", again).await > 1, "each start has an epoch of its own");
+}
+
+/// The stream of events has each event of the guard, though the server went away in between and events
+/// happened meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_missing_in_the_stream_after_the_server_was_gone() {
+    let spec = ServerSpec { jetstream: true, ..ServerSpec::default() };
+    let mut bus = TestBus::start_with(DEFAULT_POLICY, spec).await;
+    let before = get(&bus, "/metrics").await.1;
+    assert!(before.contains("sealbus_events_total{kind=\"started\"} 1"), "{before}");
+    bus.server().restart().await;
+    // Whoever comes back is an event, and so is whoever is refused.
+    let _back = bus.on_call().await;
+    bus.stop_guard().await;
+
+    let stream = Stream::new(bus.server().guard().await, EVENTS_STREAM);
+    let extent = stream.extent().await.unwrap();
+    let mut kept = stream.range(extent.first, extent.last, ">");
+    let (mut numbers, mut kinds) = (Vec::new(), Vec::new());
+    while let Some(record) = kept.next().await.unwrap() {
+        let event: Value = serde_json::from_slice(&record.payload).unwrap();
+        let id = event["metadata"]["uid"].as_str().unwrap().to_owned();
+        assert!(record.headers.contains(&("Nats-Msg-Id".to_owned(), id)), "{:?}", record.headers);
+        numbers.push(event["metadata"]["sequence"].as_u64().unwrap());
+        kinds.push(record.subject);
+    }
+    numbers.sort_unstable();
+    let all: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, all, "{kinds:?}");
+    for kind in ["started", "connection", "stopping"] {
+        assert!(kinds.contains(&format!("sb.events.{kind}")), "{kinds:?}");
+    }
 }

@@ -205,6 +205,12 @@ pub struct Enforcer {
 }
 
 impl Enforcer {
+    /// How many agents are watched now.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.bars.0.load().values().filter(|record| record.state == State::Watched).count()
+    }
+
     /// Keeps `store` and `bars` in step.
     #[must_use]
     pub fn new(store: Arc<Store>, bars: Arc<Bars>) -> Self {

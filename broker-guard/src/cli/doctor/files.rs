@@ -42,7 +42,37 @@ pub(super) fn check(dir: &BusDir, chart: &mut Chart<'_>) -> Result<Facts, Failur
         nats_conf(dir, keys, chart)?;
     }
     nats_server(chart)?;
+    events(dir, chart)?;
     Ok(facts)
+}
+
+/// Where events go, as far as it can be seen without sending any.
+fn events(dir: &BusDir, chart: &mut Chart<'_>) -> Result<(), Failure> {
+    let settings = &dir.config.events;
+    if let Some(jsonl) = &settings.jsonl {
+        // The guard makes what is missing, up to the first directory that is there.
+        let there = jsonl.path.ancestors().skip(1).find(|directory| directory.exists());
+        let writable = there.is_some_and(|directory| {
+            fs::metadata(directory).is_ok_and(|found| found.is_dir() && !found.permissions().readonly())
+        });
+        let shown = jsonl.path.display().to_string();
+        if writable && !jsonl.path.is_dir() {
+            chart.good("events file", shown)?;
+        } else {
+            let remedy = "name a file in a directory of the guard's user under [events.jsonl]";
+            chart.wrong("events file", format!("{shown} cannot be written"), remedy)?;
+        }
+    }
+    for webhook in &settings.webhooks {
+        let what = format!("webhook {}", webhook.name);
+        match webhook.open() {
+            Ok(_) => chart.good(what, "ready; whether it answers: `sealbus events test`")?,
+            Err(error) => {
+                chart.wrong(what, error.to_string(), "the guard does not start until it is mended")?
+            }
+        }
+    }
+    Ok(())
 }
 
 fn guard_keys(dir: &BusDir, chart: &mut Chart<'_>) -> Result<Option<GuardKeys>, Failure> {
