@@ -20,6 +20,8 @@ const PATIENCE: Rate = Rate { per_second: 50, burst: 200 };
 /// Junk that is let through, whatever the policy allows: nobody honest sends any. A hostile server may, but
 /// then the agent is only cut, which such a server can do by itself.
 const JUNK: Rate = Rate { per_second: 10, burst: 100 };
+/// A rate above this is none: limits count in whole nanoseconds.
+const UNLIMITED: u32 = 100_000_000;
 /// The most that a message counts when turns are shared.
 const MOST: u64 = 1_024;
 
@@ -50,11 +52,14 @@ impl Bound {
             kib.per_second = kib.per_second.saturating_add(rate.per_second.saturating_mul(size));
             kib.burst = kib.burst.saturating_add(rate.burst.saturating_mul(size));
         }
-        let with = |rate: Rate, least: Rate| Rate {
-            per_second: rate.per_second.saturating_mul(HEADROOM).max(least.per_second),
-            burst: rate.burst.saturating_mul(HEADROOM).max(least.burst),
+        let with = |rate: Rate, least: Rate| {
+            let limit = Rate {
+                per_second: rate.per_second.saturating_mul(HEADROOM).max(least.per_second),
+                burst: rate.burst.saturating_mul(HEADROOM).max(least.burst),
+            };
+            (limit.per_second <= UNLIMITED).then_some(limit)
         };
-        Self { messages: Some(with(messages, STRANGER)), kib: Some(with(kib, LEAST_KIB)) }
+        Self { messages: with(messages, STRANGER), kib: with(kib, LEAST_KIB) }
     }
 }
 
@@ -169,4 +174,37 @@ pub(super) fn control_cost(verb: &str, bytes: usize) -> u64 {
         _ => 2,
     };
     (verb + kib(bytes).saturating_mul(4)).min(MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_000_000);
+
+    #[test]
+    fn what_the_policy_allows_at_once_is_let_through_whatever_its_size() {
+        for (per_second, burst, max_bytes) in
+            [(1, 1, 1_024), (100, 200, 65_536), (10_000, 20_000, 1 << 20), (1_000_000, 1_000_000, 1 << 20)]
+        {
+            let rate = Rate { per_second, burst };
+            let mut allowance = Allowance::new(Bound::of([(Some(rate), max_bytes)]));
+            let size = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+            assert!((0..burst).all(|_| allowance.envelope(size, NOW)), "{rate:?} of {max_bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_rule_without_a_rate_is_no_limit() {
+        let rate = Rate { per_second: 1, burst: 1 };
+        let bound = Bound::of([(Some(rate), 1_024), (None, 1_024)]);
+        assert_eq!(bound, Bound { messages: None, kib: None });
+    }
+
+    #[test]
+    fn beyond_twice_the_burst_it_is_too_much() {
+        let rate = Rate { per_second: 1_000, burst: 2_000 };
+        let mut allowance = Allowance::new(Bound::of([(Some(rate), 1_024)]));
+        assert_eq!((0..10_000).filter(|_| allowance.envelope(100, NOW)).count(), 4_000);
+    }
 }
