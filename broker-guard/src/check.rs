@@ -266,7 +266,7 @@ impl Checker {
         // Last of the checks on the sender, though cheap: who seals with a key that it never opened *and* above
         // its clearance is to be told, and remembered, for the latter.
         let gap = key.ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
-        self.senders.check_rule(rule, session, now, &mut faults)?;
+        self.senders.check_rule(view.policy, rule, session, now, &mut faults)?;
         self.senders.check_grant(grant, session, now, &mut faults)?;
         let wanted = wanted(view.policy, header.rule, header.flow_grant);
         if !wanted.is_empty() && rule.is_request() {

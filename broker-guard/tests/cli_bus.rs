@@ -182,6 +182,8 @@ fn a_bus_is_used_watched_and_stopped() {
     let orders = place.run(&["audit", "search", "--kind", "order", "-c", "bus", "--json"]);
     assert_eq!(text(&orders.stdout).matches("\"accepted\":true").count(), 2, "{}", text(&orders.stdout));
 
+    workflows(&place, bob);
+
     // Revoked while watched.
     let oncall = "bus/agents/oncall.creds";
     let mut watch =
@@ -263,4 +265,38 @@ fn evidence(place: &Place, id: &str) {
     assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stdout));
     assert!(text(&refused.stdout).contains("admission_false"), "{}", text(&refused.stdout));
     place.write(&admission, bytes);
+}
+
+/// A person pauses a workflow and lets it go on, and a review tells of it.
+fn workflows(place: &Place, creds: &str) {
+    let list = ["workflow", "list", "-c", "bus", "--json"];
+    assert_eq!(says(place, &list)["workflows"].as_array().unwrap().len(), 0);
+    let order = |what: &str| {
+        let args = ["workflow", what, "rule:hello", "--reason", "a look at it", "-c", "bus", "--json"];
+        assert_eq!(says(place, &args)["accepted"], true);
+    };
+    order("pause");
+    let told = says(place, &list);
+    let paused = &told["workflows"][0];
+    assert_eq!((&told["from"], &paused["workflow"]), (&"guard".into(), &"rule:hello".into()));
+    assert_eq!(paused["paused"]["by"]["order"]["why"], "a look at it");
+    let shown = text(&place.run(&["workflow", "show", "rule:hello", "-c", "bus"]).stdout);
+    assert!(shown.contains("sealbus workflow resume rule:hello"), "{shown}");
+    let refused = place.run(&["pub", "hello.world", "x", "--creds", creds]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("workflow_paused"), "{}", text(&refused.stderr));
+    let mut waits = place.command(&["pub", "hello.world", "x", "--creds", creds, "--when-paused", "wait"]);
+    let mut waits = waits.spawn().unwrap();
+    order("resume");
+    assert_eq!(waits.wait().unwrap().code(), Some(0), "it goes through");
+
+    let review = ["review", "--since", "1h", "--html", "review.html", "-c", "bus", "--json"];
+    let review = says(place, &review);
+    let whats: Vec<_> =
+        review["workflows"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
+    assert_eq!(whats, ["paused by order", "resumed by order"]);
+    let page = place.read("review.html");
+    assert!(page.contains("Look at this first") && page.contains("rule:hello"), "{page}");
+    let unknown = place.run(&["workflow", "show", "nothing", "-c", "bus"]);
+    assert_eq!(unknown.status.code(), Some(64));
 }

@@ -12,6 +12,7 @@ use sealbus_envelope::{
 
 use super::rate::{AgentLimits, Limiter};
 use crate::{
+    oversight::is_open_ended,
     policy::compile::{CompiledGrant, CompiledPolicy, CompiledRule},
     roster::{Roster, session::LiveSession},
 };
@@ -90,7 +91,7 @@ impl Senders {
                 let token = AgentToken::parse(agent)?;
                 match roster.of_agent(agent).next() {
                     Some(session) => {
-                        let watched = self.watched.contains(agent);
+                        let watched = self.has_half(policy, session);
                         let mut overall = overall_rate(policy, session, watched).map(Limiter::new);
                         let within = overall.as_mut().is_none_or(|limiter| limiter.admit(now));
                         self.known.insert(
@@ -108,19 +109,26 @@ impl Senders {
 
     pub(super) fn check_rule(
         &mut self,
+        policy: &CompiledPolicy,
         rule: &CompiledRule,
         session: &LiveSession,
         now: Millis,
         faults: &mut Faults,
     ) -> Result<(), Refused> {
-        // One lookup in what is nearly always empty.
-        let watched = !self.watched.is_empty() && self.watched.contains(session.agent());
+        let watched = self.has_half(policy, session);
         let Some(rate) = limit(rule.rate, watched) else { return Ok(()) };
         let limited = Refused::new(Reason::RateLimited, "rule");
         // There is one: the overall check made it.
         let sender = self.known.get_mut(session.agent()).ok_or(limited)?;
         let limiter = sender.by_rule.entry(rule.id.number()).or_insert_with(|| Limiter::new(rate));
         if limiter.admit(now) { Ok(()) } else { faults.found(limited.reason, limited.what) }
+    }
+
+    /// Whether it is watched and its team has no latitude. One lookup in what is nearly always empty.
+    fn has_half(&self, policy: &CompiledPolicy, session: &LiveSession) -> bool {
+        !self.watched.is_empty()
+            && self.watched.contains(session.agent())
+            && !is_open_ended(policy, &session.principal)
     }
 
     /// A flow grant may be for a trickle only.

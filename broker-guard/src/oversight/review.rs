@@ -42,7 +42,15 @@ pub struct Background {
 
 impl Background {
     fn label(&self, label: Label) -> String {
-        self.tables.as_ref().map_or_else(|| format!("{label:?}"), |tables| tables.show(label))
+        match &self.tables {
+            Some(tables) => tables.show(label),
+            None => {
+                let compartments: Vec<_> = label.compartments.iter().map(|n| n.to_string()).collect();
+                let compartments =
+                    if compartments.is_empty() { "-".to_owned() } else { compartments.join("+") };
+                format!("{}/{compartments}/{}", label.level.number(), label.integrity.number())
+            }
+        }
     }
 }
 

@@ -20,7 +20,8 @@ Examples:
   sealbus audit search --envelope 9f86d081884c7d659a2feaa0c55ad015
 
 Kinds: start, stop, gap, admitted, denied, order, connection, session, key_granted,
-policy_change, quarantine, checkpoint, pruned, workflow. Oldest first; all conditions given must hold.";
+policy_change, quarantine, checkpoint, pruned, workflow.
+Oldest first; conditions that are given must all hold.";
 
 /// Find entries of the audit log
 #[derive(Debug, clap::Args)]

@@ -72,6 +72,15 @@ fn finding(severity: Severity, title: String, detail: impl Into<String>, command
     Finding { severity, title, detail: detail.into(), command }
 }
 
+/// How many, in the right number.
+fn counted(n: u64, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}
+
+fn len<T>(all: &[T]) -> u64 {
+    u64::try_from(all.len()).unwrap_or(u64::MAX)
+}
+
 /// A token's name: what people type.
 fn name(token: &str) -> &str {
     token.rsplit_once('-').map_or(token, |(name, _)| name)
@@ -192,7 +201,11 @@ fn holds(review: &Review, found: &mut Vec<Finding>) {
     );
     let late: Vec<_> = review.holds.iter().filter(|hold| hold.what.starts_with("approved late")).collect();
     if let Some(first) = late.first() {
-        let title = format!("{} approvals came when their time was nearly over", late.len());
+        let title = counted(
+            len(&late),
+            "approval came when its time was nearly over",
+            "approvals came when their time was nearly over",
+        );
         let command = format!("sealbus why {}", first.detail);
         found.push(finding(Severity::Medium, title, "ask more people, or sooner", command));
     }
@@ -201,20 +214,20 @@ fn holds(review: &Review, found: &mut Vec<Finding>) {
 fn orders(review: &Review, found: &mut Vec<Finding>) {
     let refused: Vec<_> = review.orders.iter().filter(|order| order.what.contains("refused")).collect();
     if let Some(first) = refused.first() {
-        let title = format!("{} orders were refused", refused.len());
+        let title = counted(len(&refused), "order was refused", "orders were refused");
         let detail = format!("the first: {} {}", first.what, first.subject);
         found.push(finding(Severity::Medium, title, detail, search(review.since, "--kind order")));
     }
     let given: Vec<_> = review.orders.iter().filter(|order| !order.what.contains("refused")).collect();
     if !given.is_empty() {
-        let title = format!("{} orders were carried out", given.len());
+        let title = counted(len(&given), "order was carried out", "orders were carried out");
         let detail = given.iter().take(ALONE).map(|order| format!("{} ({})", order.what, order.subject));
         let detail = detail.collect::<Vec<_>>().join("; ");
         found.push(finding(Severity::Low, title, detail, search(review.since, "--kind order")));
     }
     let policies: Vec<_> = review.changes.iter().filter(|change| change.subject == "bundle").collect();
     if let Some(last) = policies.last() {
-        let title = format!("{} policies came into force", policies.len());
+        let title = counted(len(&policies), "policy came into force", "policies came into force");
         let detail = format!("the last: {}", last.what);
         found.push(finding(Severity::Medium, title, detail, "sealbus policy history".to_owned()));
     }
@@ -223,7 +236,11 @@ fn orders(review: &Review, found: &mut Vec<Finding>) {
 fn activity(review: &Review, found: &mut Vec<Finding>) {
     let passed: u64 = review.observed.iter().map(|observed| observed.times).sum();
     if let Some(most) = review.observed.first() {
-        let title = format!("observe mode let {passed} envelopes pass that would be denied");
+        let title = counted(
+            passed,
+            "envelope would be denied but for observe mode",
+            "envelopes would be denied but for observe mode",
+        );
         let detail = format!("most: {} under {}: {} ({})", most.agent, most.rule, most.reason, most.times);
         found.push(finding(Severity::Medium, title, detail, "sealbus policy observed".to_owned()));
     }
@@ -268,16 +285,21 @@ fn activity(review: &Review, found: &mut Vec<Finding>) {
         },
     );
     if let Some(nearest) = review.near_rates.iter().max_by_key(|near| near.peak * 1000 / near.limit.max(1)) {
-        let title = format!("{} senders came near a rate", review.near_rates.len());
+        let title = counted(len(&review.near_rates), "sender came near a rate", "senders came near a rate");
         let detail = format!(
             "nearest: {} under {}: {} of {} in ten seconds",
             nearest.agent, nearest.rule, nearest.peak, nearest.limit
         );
-        found.push(finding(Severity::Low, title, detail, format!("sealbus policy explain {}", nearest.rule)));
+        found.push(finding(
+            Severity::Low,
+            title,
+            detail,
+            search(review.since, &format!("--agent {} --kind admitted", nearest.agent)),
+        ));
     }
     if let Some(most) = review.grants.first() {
         let times: u64 = review.grants.iter().map(|used| used.times).sum();
-        let title = format!("flow grants were used {times} times");
+        let title = counted(times, "message went by a flow grant", "messages went by a flow grant");
         let detail = format!("most: {} by {} ({})", most.grant, most.agent, most.times);
         let rest = format!("--agent {} --kind admitted", most.agent);
         found.push(finding(Severity::Low, title, detail, search(review.since, &rest)));
@@ -309,7 +331,7 @@ fn newcomers(review: &Review, found: &mut Vec<Finding>) {
         |new| {
             let who = if new.new_agent { "a new agent" } else { "for the first time" };
             let title = format!("{} sent under {} at {}", new.agent, new.rule, new.label);
-            let detail = format!("{who}, {} times", new.times);
+            let detail = format!("{who}, {}", counted(new.times, "time", "times"));
             finding(Severity::Low, title, detail, search(review.since, &format!("--agent {}", new.agent)))
         },
         |n| {
@@ -332,7 +354,7 @@ fn newcomers(review: &Review, found: &mut Vec<Finding>) {
     );
     let refused: u64 = review.refused_logins.iter().map(|login| login.times).sum();
     if let Some(most) = review.refused_logins.first() {
-        let title = format!("{refused} logins were not let in");
+        let title = counted(refused, "login was not let in", "logins were not let in");
         let detail = format!("most: {} ({}, {})", most.agent, most.reason, most.times);
         found.push(finding(Severity::Low, title, detail, search(review.since, "--kind connection")));
     }

@@ -11,7 +11,7 @@ const STYLE: &str = "\
 --crit:#ff7a7f;--high:#ffa657;--medium:#e3c04d;--low:#8fb4de}}\
 *{box-sizing:border-box}body{margin:0 auto;max-width:74rem;padding:2rem 1.25rem 4rem;background:var(--bg);color:var(--fg);\
 font:15px/1.5 system-ui,sans-serif}h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}\
-p{margin:.3rem 0}.dim{color:var(--dim)}.numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));\
+p{margin:.3rem 0}.dim{color:var(--dim)}.numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));\
 gap:.6rem;margin:1.2rem 0}.numbers div{background:var(--soft);border:1px solid var(--line);border-radius:6px;\
 padding:.5rem .7rem}.numbers b{display:block;font-size:1.15rem;font-variant-numeric:tabular-nums}\
 ol{list-style:none;margin:.6rem 0;padding:0}ol li{border:1px solid var(--line);border-left:4px solid var(--c);\
@@ -67,7 +67,7 @@ pub fn html(review: &Review) -> String {
     }
     out.push_str("</p>\n<div class=\"numbers\">\n");
     for (number, what) in markdown::numbers(review) {
-        let _ = writeln!(out, "<div><b>{}</b>{}</div>", escape(&number), escape(what));
+        let _ = writeln!(out, "<div><b>{}</b>{}</div>", escape(&number), escape(&what));
     }
     out.push_str("</div>\n<h2>Look at this first</h2>\n");
     if review.findings.is_empty() {

@@ -31,25 +31,24 @@ fn minute(at: Millis) -> String {
     text.get(..16).map_or_else(|| text.clone(), |minute| minute.replace('T', " "))
 }
 
-/// The numbers at the top.
-pub(super) fn numbers(review: &Review) -> Vec<(String, &'static str)> {
+/// The numbers at the top, each with what it counts.
+pub(super) fn numbers(review: &Review) -> Vec<(String, String)> {
     let sum = |of: fn(&super::Activity) -> u64| review.agents.iter().map(of).sum::<u64>();
     let active = review.agents.iter().filter(|did| did.messages > 0).count();
-    let change = |now: u64, before: u64| match (review.compared, before) {
-        (false, _) => now.to_string(),
-        (true, before) => format!("{now} ({before} before)"),
+    let against = |what: &str, before: u64| match review.compared {
+        true => format!("{what}; {before} before"),
+        false => what.to_owned(),
     };
+    let pauses = review.workflows.iter().filter(|one| one.what.starts_with("paused")).count();
+    let quarantines = review.states.iter().filter(|one| one.what.ends_with("quarantined")).count();
     vec![
-        (active.to_string(), "agents sent"),
-        (change(sum(|did| did.messages), sum(|did| did.before)), "messages"),
-        (change(sum(|did| did.denied), sum(|did| did.denied_before)), "denied"),
-        (sum(|did| did.observed).to_string(), "let pass by observe mode"),
-        ((review.new_flows.len() + review.new_readers.len()).to_string(), "new flows and readers"),
-        (review.workflows.iter().filter(|one| one.what.starts_with("paused")).count().to_string(), "pauses"),
-        (
-            review.states.iter().filter(|one| one.what.ends_with("quarantined")).count().to_string(),
-            "quarantines",
-        ),
+        (active.to_string(), "agents sent".to_owned()),
+        (sum(|did| did.messages).to_string(), against("messages", sum(|did| did.before))),
+        (sum(|did| did.denied).to_string(), against("denied", sum(|did| did.denied_before))),
+        (sum(|did| did.observed).to_string(), "let pass by observe mode".to_owned()),
+        ((review.new_flows.len() + review.new_readers.len()).to_string(), "new flows, readers".to_owned()),
+        (pauses.to_string(), "pauses".to_owned()),
+        (quarantines.to_string(), "quarantines".to_owned()),
     ]
 }
 
