@@ -25,7 +25,7 @@ use crate::{
     events::{Event, Kind},
     quarantine::{
         evidence::{Proof, Response, Weight, weigh},
-        state::{Cause, Trigger},
+        state::{Cause, State, Trigger},
     },
     store::Store,
 };
@@ -212,6 +212,10 @@ impl Desk {
             envelopes: Vec::new(),
             order: None,
         };
+        // A directed workflow pauses for what its sender signed, not for what a server says of it.
+        if matches!(action, Action::Watch) && signed >= threshold {
+            self.member_deviated(&agent, State::Watched, &cause(), now);
+        }
         let response = match action {
             Action::Watch => Response::Watch(cause()),
             Action::Calm => Response::Calm,
