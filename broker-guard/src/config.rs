@@ -21,9 +21,10 @@ use sealbus_envelope::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::events::settings::EventSettings;
+use crate::{events::settings::EventSettings, quarantine::custody::StreamLimits};
 
 mod events;
+mod evidence;
 
 /// The file name that commands look for.
 pub const FILE_NAME: &str = "sealbus.toml";
@@ -61,6 +62,8 @@ pub struct Config {
     pub keys: KeyPaths,
     /// What nats-server calls things.
     pub nats: NatsNames,
+    /// How much the bus's stream keeps of agents that are off the bus; none if there is to be no such stream.
+    pub evidence: Option<StreamLimits>,
     /// Where events go.
     pub events: EventSettings,
 }
@@ -145,6 +148,7 @@ impl Config {
                 account: account(&at, nats.account, "BUS")?,
                 system_account: account(&at, nats.system_account, "SYS")?,
             },
+            evidence: evidence::settings(&at, raw.evidence)?,
             events: events::settings(&at, base, raw.events)?,
             path: path.to_owned(),
         })
@@ -180,6 +184,8 @@ struct RawConfig {
     keys: RawKeys,
     #[serde(default)]
     nats: RawNats,
+    #[serde(default)]
+    evidence: evidence::RawEvidence,
     #[serde(default)]
     events: events::RawEvents,
 }

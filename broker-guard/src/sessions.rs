@@ -12,7 +12,7 @@ use std::{
 
 use sealbus_envelope::{
     control::{self, GuardEpoch, ReaderKeyNotice, Subscribe, kind, verb},
-    identity::{Credential, PublicKey, Roots, SessionId, Status},
+    identity::{Credential, PublicKey, Roots, SessionCertificate, SessionId, Status},
     keys::ReaderKey,
     label::Label,
     name::AgentToken,
@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod clear;
+mod divert;
 mod hello;
 mod relay;
 
@@ -81,6 +82,8 @@ pub struct Sessions {
     quarantined: HashSet<AgentToken>,
     /// Who is watched, and the highest it may open keys for.
     watched: HashMap<AgentToken, Option<Ceiling>>,
+    /// Sessions of who is kept busy apart, by the token in their subjects.
+    diverted: HashMap<String, SessionCertificate>,
     floors: Floors,
     /// Keys that must rotate, told at a tick: many readers leaving at once cost one rotation.
     due: HashMap<OwnedKey, Due>,
@@ -132,6 +135,7 @@ impl Sessions {
             roster: Roster::default(),
             quarantined,
             watched: HashMap::new(),
+            diverted: HashMap::new(),
             floors,
             due: HashMap::new(),
             wanted: HashSet::new(),
@@ -216,7 +220,8 @@ impl Sessions {
         if subject.partition != Partition::of(&agent) {
             return Err(Refused::new(Reason::WrongSubject, "control subject"));
         }
-        if self.quarantined.contains(&agent) {
+        let off = self.quarantined.contains(&agent);
+        if off && !self.in_force.policy.supervision().anomaly.divert {
             return Err(Refused::new(Reason::Quarantined, "sender"));
         }
         let allowance = self.control.of(&agent).allowance(now);
@@ -225,7 +230,11 @@ impl Sessions {
         }
         let before = effects.cost();
         self.spend_until = before.saturating_add(allowance.min(AT_ONCE));
-        let outcome = self.dispatch(subject, payload, seen, now, effects);
+        let outcome = if off {
+            self.entertain(subject, payload, effects)
+        } else {
+            self.dispatch(subject, payload, seen, now, effects)
+        };
         let caused = effects.cost().saturating_sub(before);
         self.control.of(&agent).spend(work(subject.verb, payload).saturating_add(caused), now);
         outcome

@@ -25,6 +25,7 @@ use sealbus_guard::{
     metrics::Metrics,
     natsserver::PUBLISHER_INBOX_PREFIX,
     policy::{self, bundle::ServiceKeys, source::PolicySource},
+    quarantine::custody::StreamLimits,
     service::{self, ServiceError},
 };
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -485,6 +486,7 @@ fn config(dir: &Path, roots: &Roots, url: String) -> Config {
             publisher: path("publisher.seed"),
         },
         nats: NatsNames { account: "BUS".to_owned(), system_account: "SYS".to_owned() },
+        evidence: Some(StreamLimits::default()),
         events: EventSettings::default(),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     bus::auth::{Authority, Connection, ConnectionDecision},
     clock,
     policy::compile::CompiledPolicy,
-    quarantine::enforce::Bars,
+    quarantine::{enforce::Bars, state::State},
     sessions::InForce,
 };
 
@@ -93,6 +93,11 @@ impl Authority for Hall {
 
     fn is_barred(&self, identity: &PublicKey) -> bool {
         self.bars.is_barred(identity)
+    }
+
+    fn diverts(&self, identity: &PublicKey) -> bool {
+        self.policy.load().supervision().anomaly.divert
+            && self.bars.get(identity).is_some_and(|record| record.state == State::Quarantined)
     }
 
     fn now(&self) -> Millis {

@@ -483,7 +483,7 @@ impl Desk {
             self.deny(vec![Denial::bare(Refused::new(Reason::BadSubject, "control subject"))], now);
             return;
         };
-        if self.barred.hushes(self.sessions.quarantined(), subject.agent) {
+        if !self.sessions.diverts() && self.barred.hushes(self.sessions.quarantined(), subject.agent) {
             return;
         }
         self.saw_control(&subject, &message.payload, now);

@@ -100,7 +100,7 @@ pub(super) fn settings(at: &Place<'_>, base: &Path, raw: RawEvents) -> Result<Ev
     Ok(EventSettings { stream, bound, jsonl, webhooks })
 }
 
-const BYTES: &str = "a number of bytes from 65536";
+pub(super) const BYTES: &str = "a number of bytes from 65536";
 
 fn webhook(at: &Place<'_>, base: &Path, raw: RawWebhook) -> Result<WebhookSettings, ConfigError> {
     let fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -143,7 +143,7 @@ fn webhook(at: &Place<'_>, base: &Path, raw: RawWebhook) -> Result<WebhookSettin
     })
 }
 
-fn ranged<T: PartialOrd>(
+pub(super) fn ranged<T: PartialOrd>(
     at: &Place<'_>,
     value: Option<Spanned<T>>,
     default: T,

@@ -155,6 +155,15 @@ impl Permissions {
         Ok(permissions)
     }
 
+    /// For an agent in quarantine that is kept busy apart: it may say what it could say before, to the guard alone,
+    /// and hears its own box and the heartbeat. No delivery reaches it.
+    #[must_use]
+    pub fn diverted(self, agent: &AgentToken, session: &SessionId, wire: &WireSubjects) -> Self {
+        let hears =
+            BTreeSet::from([wire.session_box(agent, session, ">"), wire.heartbeat(Partition::of(agent))]);
+        Self { publish: self.publish, subscribe: Side::new(hears, BTreeSet::new()) }
+    }
+
     /// For an agent that is known and refused: it may hear the reason in its own box, and nothing else.
     #[must_use]
     pub fn lobby(agent: &AgentToken, session: &SessionId, wire: &WireSubjects) -> Self {

@@ -6,6 +6,8 @@
 //! digests and the senders' papers, is in the guard's own store; the envelopes themselves are in the bus's stream
 //! where there is one, for they are large and their digests tell whether a server changed them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sealbus_envelope::{
     hash::Hash, identity::SessionId, keys::KeyId, label::Label, name::AgentToken, reason::Reason,
@@ -19,6 +21,24 @@ pub const MAX_KEPT: u32 = 1_000;
 pub const MAX_KEPT_BYTES: u64 = 8 << 20;
 /// The most bytes of envelopes on the guard's own disk, of all agents, where there is no stream for them.
 pub const MAX_SPOOL_BYTES: u64 = 64 << 20;
+
+/// How much the bus's stream keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Most bytes; nats-server sets them aside. What does not fit is kept on the guard's disk, bounded.
+    pub max_bytes: u64,
+    /// Most messages.
+    pub max_messages: u64,
+    /// Older ones go.
+    pub max_age: Duration,
+}
+
+impl Default for StreamLimits {
+    /// 64 MiB and 65,536 messages of the last 90 days.
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, max_messages: 65_536, max_age: Duration::from_hours(90 * 24) }
+    }
+}
 
 /// Something to be kept.
 #[derive(Debug, Clone)]

@@ -357,8 +357,8 @@ impl Enforcer {
         let connections: Vec<_> = connections.filter(|connection| !connection.lobby).collect();
         let all = connections.len();
         known.extend(connections.into_iter().map(|connection| connection.id));
-        let failed = auth.disconnect_all(identity, Refused::new(Reason::Quarantined, "agent")).await;
-        let failed = failed.iter().filter(|(connection, _)| !connection.lobby).count();
+        let failed = auth.disconnect_live(identity, Refused::new(Reason::Quarantined, "agent")).await;
+        let failed = failed.len();
         enforced.cut += all.saturating_sub(failed);
         match auth.admin().survey().await {
             Ok(survey) => {

@@ -47,10 +47,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What was known of an envelope, in the stream.
 const CONTEXT: &str = "Sealbus-Evidence";
 
-/// The stream's limits, where the guard makes it: what does not fit is kept on the guard's disk, bounded.
-const STREAM_BYTES: u64 = 64 << 20;
-const STREAM_AGE: Duration = Duration::from_hours(90 * 24);
-
 /// The stream of evidence, made unless it is there; none if it cannot be had.
 pub(super) async fn open_stream(
     config: &Config,
@@ -58,7 +54,11 @@ pub(super) async fn open_stream(
     wire: &WireSubjects,
     servers: usize,
 ) -> Option<Stream> {
-    let spec = StreamSpec::evidence(wire, STREAM_BYTES, STREAM_AGE);
+    let limits = config.evidence?;
+    let spec = StreamSpec {
+        max_msgs: Some(limits.max_messages),
+        ..StreamSpec::evidence(wire, limits.max_bytes, limits.max_age)
+    };
     let made = match link::connect(config, key, "for evidence").await {
         Ok(link) => Stream::ensure(link.client, &spec, servers).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

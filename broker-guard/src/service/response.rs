@@ -190,6 +190,11 @@ impl Guard {
         } else {
             self.desk.readmit(token);
             self.tell_change(&changed, now).await;
+            // Where it is kept busy apart it comes back and is let in properly.
+            let (auth, identity) = (self.auth.clone(), identity.clone());
+            tokio::spawn(async move {
+                auth.disconnect_all(&identity, Refused::new(Reason::OldPolicy, "permissions")).await;
+            });
         }
         Ok(())
     }
@@ -252,14 +257,17 @@ impl Guard {
         let known = known.into_iter().map(|known| {
             let sessions = roster.of_agent(known.record.agent.as_str()).count();
             let connections = auth.connections_of(&known.identity);
-            (known, sessions, connections)
+            let score =
+                self.desk.anomaly_score(known.record.agent.as_str()).map(|(score, _)| f64::from(score));
+            (known, sessions, connections, score)
         });
         let known: Vec<_> = known.collect();
         // Off the loop: it reads the disk.
         tokio::task::spawn_blocking(move || {
-            let reports = known.into_iter().map(|(known, sessions, connections)| {
+            let reports = known.into_iter().map(|(known, sessions, connections, score)| {
                 let mut report = AgentReport::read(&store, &known);
                 report.sessions = sessions;
+                report.score = score;
                 report.connections = connections.iter().map(ConnectionReport::of).collect();
                 report
             });

@@ -15,6 +15,7 @@ mod floors;
 mod flow;
 mod noninterference;
 mod oversight;
+mod quarantine;
 mod reference;
 mod simulation;
 mod taint;

@@ -156,6 +156,7 @@ pub(crate) struct Did {
     pub(crate) verdicts: Vec<Outgoing>,
     pub(crate) disconnected: Vec<(SessionId, Reason)>,
     pub(crate) offenders: Vec<(AgentToken, sealbus_guard::quarantine::evidence::Response)>,
+    pub(crate) custody: Vec<sealbus_guard::quarantine::custody::Custody>,
 }
 
 impl World {
@@ -289,6 +290,13 @@ impl World {
         did
     }
 
+    /// One tick of the guard, a second later.
+    pub(crate) fn tick(&mut self) -> Did {
+        self.now = self.now.plus(1_000);
+        self.desk.tick(self.now);
+        self.did()
+    }
+
     pub(crate) fn expel(&mut self, agent: &AgentToken) -> Did {
         self.desk.expel(agent, Reason::Quarantined, self.now);
         self.did()
@@ -319,12 +327,13 @@ impl World {
     }
 
     pub(crate) fn did(&mut self) -> Did {
-        let Todo { publish, verdicts, disconnect, offenders, .. } = self.desk.take_todo();
+        let Todo { publish, verdicts, disconnect, offenders, custody, .. } = self.desk.take_todo();
         Did {
             published: publish,
             verdicts: verdicts.into_iter().flat_map(|pending| pending.notices).collect(),
             disconnected: disconnect,
             offenders,
+            custody,
         }
     }
 

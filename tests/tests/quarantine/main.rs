@@ -6,6 +6,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod divert;
 mod evidence;
 mod orders;
 mod others;
@@ -80,7 +81,11 @@ struct Scene {
 
 impl Scene {
     async fn start(spec: ServerSpec) -> Self {
-        let mut bus = TestBus::prepare_quorum(POLICY, spec, 3, 2).await;
+        Self::under(POLICY, spec).await
+    }
+
+    async fn under(policy: &str, spec: ServerSpec) -> Self {
+        let mut bus = TestBus::prepare_quorum(policy, spec, 3, 2).await;
         bus.start_guard().await;
         let watch = Watch::start(&bus).await;
         let rita = Client::connect(bus.agent("rita", "desk")).await.unwrap();

@@ -89,6 +89,11 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
         (Decision::Refuse { proven: None, reason }, false)
     };
     let id = ConnectionId::new(&request.server.id, request.client.id);
+    let diverted = match &decision {
+        Decision::Lobby { proven, reason } if reason.reason == Reason::Quarantined => shared.diverted(proven),
+        _ => None,
+    };
+    let mut apart = false;
     let decision = match decision {
         // It is in the log before it is in. Who is in already, and asked about again, stays.
         Decision::Admit(admission) if !again => {
@@ -111,6 +116,14 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
             let Admission { proven, permissions, until, .. } = *admission;
             let bytes = request.admit(keys, &shared.config.account, &permissions, until, now);
             (Outcome::Admitted, None, Some(proven), bytes)
+        }
+        Decision::Lobby { proven, reason } if !again && let Some((permissions, until)) = diverted => {
+            let bytes = request.admit(keys, &shared.config.account, &permissions, until, now);
+            // In the books like a lobby: it is on no roster, and no proof that the agent is still on the bus.
+            let _ =
+                shared.registry().claim(connection(&id, &proven, Place::of(&request), &permissions, true));
+            apart = true;
+            (Outcome::Lobby, Some(reason), Some(*proven), bytes)
         }
         // Who was in and no longer may be is cut by a refusal; the lobby would leave its subscriptions be.
         Decision::Lobby { proven, reason }
@@ -154,6 +167,7 @@ async fn answer(shared: &Arc<Shared>, message: Message) {
         tracing::error!(%error, "an auth callout could not be answered");
     }
     if outcome == Outcome::Lobby
+        && !apart
         && let (Some(proven), Some(reason)) = (&proven, reason)
     {
         shared.tasks.spawn(lobby::tell(Arc::clone(shared), proven.clone(), id.clone(), reason.reason));

@@ -54,6 +54,10 @@ pub trait Authority: Send + Sync + 'static {
     fn status(&self) -> Option<Arc<Status>>;
     /// Whether the identity is kept off the bus.
     fn is_barred(&self, identity: &PublicKey) -> bool;
+    /// Whether an identity that is kept off the bus is to be let in all the same, to be kept busy apart.
+    fn diverts(&self, _identity: &PublicKey) -> bool {
+        false
+    }
     /// The guard's clock.
     fn now(&self) -> Millis;
     /// A decision was made: for audit, events and metrics. Whoever is to be let in waits until `logged` says
@@ -270,6 +274,22 @@ impl Auth {
     #[must_use]
     pub fn held_back(&self) -> usize {
         lock(&self.shared.backoff).prune(self.shared.authority.now())
+    }
+
+    /// Cuts every connection of an identity but those in the lobby and those that are kept busy apart. The
+    /// connections that could not be cut come back.
+    pub async fn disconnect_live(
+        &self,
+        identity: &PublicKey,
+        reason: Refused,
+    ) -> Vec<(Connection, AdminError)> {
+        let mut failed = Vec::new();
+        for connection in self.connections_of(identity).into_iter().filter(|connection| !connection.lobby) {
+            if let Err(error) = self.shared.kick(&connection, reason).await {
+                failed.push((connection, error));
+            }
+        }
+        failed
     }
 
     /// Decides anew about every connection that is in, after a change of policy or status: those that may no

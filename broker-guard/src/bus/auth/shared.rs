@@ -11,6 +11,7 @@ use sealbus_envelope::{
     identity::{Credential, PublicKey, SessionCertificate, SessionId, Status},
     name::AgentToken,
     reason::{Reason, Refused},
+    time::Millis,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,6 +31,11 @@ use crate::{
     policy::{compile::CompiledPolicy, permissions::Permissions},
     store::Store,
 };
+
+/// The most connections of one agent that are kept busy apart.
+const MAX_DIVERTED: usize = 16;
+/// How long one of them lasts before it is asked about anew, in milliseconds.
+const DIVERTED_MS: u64 = 600_000;
 
 #[derive(Default)]
 pub(super) struct Counters {
@@ -175,6 +181,25 @@ impl Shared {
                 false
             }
         }
+    }
+
+    /// What an agent in quarantine is given that the policy wants to be kept busy apart instead of being refused, and
+    /// until when; none if it is to be refused.
+    pub(super) fn diverted(&self, proven: &Proven) -> Option<(Permissions, Millis)> {
+        let claims = proven.credential.claims();
+        let apart = self.registry().of_identity(&claims.identity);
+        if !self.authority.diverts(&claims.identity) || apart.len() >= MAX_DIVERTED {
+            return None;
+        }
+        let policy = self.authority.policy()?;
+        let (session, wire) = (proven.certificate.id(), &self.config.wire);
+        let principal = policy.principal(claims).ok()?;
+        let permissions = Permissions::of_session(&policy, &principal, &session, wire).ok()?;
+        let now = self.authority.now();
+        let until = claims.validity.not_after.min(proven.certificate.validity().not_after);
+        let until = until.min(now.plus(DIVERTED_MS));
+        let good = until.seconds() > now.seconds();
+        good.then(|| (permissions.diverted(proven.credential.token(), &session, wire), until))
     }
 
     /// Those of `connections` that may no longer be in as they are, and why.

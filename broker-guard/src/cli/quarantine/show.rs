@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        busdir::{BusArg, BusDir},
+        busdir::BusArg,
         failure::{Exit, Failure},
         graph::radius,
         output::{BAD, FAINT, GOOD, Output, STRONG, paint},
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         map.insert("orders".to_owned(), json!(commands));
     }
     let radius = radius.map(|(_, text)| text);
-    output.show(&object, text(&agent, from, radius.as_deref(), &orders, &dir, now()))
+    output.show(&object, text(&agent, from, radius.as_deref(), &orders, now()))
 }
 
 /// What can be done, and how.
@@ -101,7 +101,6 @@ fn text(
     from: &str,
     radius: Option<&[String]>,
     orders: &[(&str, String)],
-    _dir: &BusDir,
     now: Millis,
 ) -> String {
     let mut lines = Vec::new();
@@ -224,4 +223,87 @@ fn cut(line: &str) -> String {
         return line.to_owned();
     }
     line.chars().take(WIDTH - 1).chain(std::iter::once('…')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn cause(trigger: &str, order: &Value) -> Value {
+        json!({
+            "trigger": trigger, "reason": "above_clearance", "meaning": "the label is above the clearance",
+            "what": "header.label", "envelopes": ["7f".repeat(32)], "order": order,
+        })
+    }
+
+    fn agent() -> AgentReport {
+        let order = json!({ "id": "ab".repeat(16), "signers": ["UANNA23456", "UBOB234567"],
+            "why": "its owner found and mended the bug, and tested it for a week in the staging environment" });
+        let kept: Vec<Value> = (1..=64)
+            .map(|n| {
+                json!({ "n": n, "time": 1, "subject": "collect.web.raw", "size": 1024, "reason": "quarantined",
+                    "trigger": n == 1, "digest": "7f".repeat(32), "session": "5a".repeat(32),
+                    "rule": "collect-web-raw", "label": [1, 0, 0], "fate": null })
+            })
+            .collect();
+        let step = |state: &str, cause: Value| json!({ "at": 1, "state": state, "cause": cause });
+        serde_json::from_value(json!({
+            "agent": "collector-7-abcdefghij", "identity": "U".repeat(56), "state": "quarantined",
+            "since": 1_790_000_000_000_u64, "times": 2, "cause": cause("evidence", &Value::Null),
+            "history": [
+                step("watched", cause("anomaly", &Value::Null)),
+                step("quarantined", cause("evidence", &Value::Null)),
+                step("released", cause("order", &order)),
+                step("watched", cause("anomaly", &Value::Null)),
+                step("quarantined", cause("evidence", &Value::Null)),
+                step("released", cause("order", &order)),
+                step("quarantined", cause("evidence", &Value::Null)),
+            ],
+            "score": 4.25, "sessions": 0, "connections": [],
+            "enforced": { "at": 2, "confirmed": true, "cut": 3, "left": 0, "silent": [] },
+            "evidence": { "waiting": 1000, "bytes": 1_024_000, "dropped": 40_000, "delivered": 12,
+                "refused": 3, "discarded": 0, "replaying": false, "fault": null, "newest": kept },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn it_all_fits_on_one_screen() {
+        let agent = agent();
+        let radius =
+            ["write under a, b; read under c".to_owned(), "reach d and 7 more; if passed on e".to_owned()];
+        let orders = orders(&agent, "collector-7");
+        let text = text(&agent, "guard", Some(&radius), &orders, Millis(1_790_000_060_000));
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        assert!(plain.lines().count() <= 24, "{plain}");
+        assert!(plain.lines().all(|line| line.chars().count() <= WIDTH), "{plain}");
+        for part in [
+            "collector-7-abcdefghij  quarantined",
+            "above_clearance",
+            "hard evidence",
+            "confirmed",
+            "4.25",
+            "1000 kept",
+            "the cause",
+            "UANNA234",
+            "reach d and 7 more",
+            "sealbus quarantine release collector-7 --reason",
+            "sealbus quarantine revoke collector-7 --reason",
+        ] {
+            assert!(plain.contains(part), "{part}: {plain}");
+        }
+    }
+
+    #[test]
+    fn what_the_agent_said_does_not_act_on_the_terminal() {
+        let mut agent = agent();
+        if let Some(kept) = agent.evidence.newest.first_mut() {
+            kept.rule = Some("\u{1b}[2Jgone".to_owned());
+        }
+        let text = text(&agent, "store", None, &[], Millis(1));
+        assert!(!text.contains("\u{1b}[2J"), "{text}");
+    }
 }

@@ -1,0 +1,100 @@
+//! What comes of agents that are off the bus, and of watched ones, at the desk.
+
+use sealbus_envelope::reason::Reason;
+use sealbus_guard::{
+    audit::entry::Body,
+    quarantine::custody::{Custody, MAX_KEPT},
+};
+
+use super::world::{Agent, Did, Sending, World, label};
+
+fn writer(world: &mut World) -> (Agent, Sending) {
+    let agent = world.agent("wanda", "writer");
+    agent.hello(world, &[]);
+    let (sending, _) = agent.opened(world, "news", label(1, 1, 0), 0);
+    (agent, sending)
+}
+
+fn kept(did: &Did) -> (usize, usize, u64) {
+    let (mut envelopes, mut triggers, mut dropped) = (0, 0, 0);
+    for custody in &did.custody {
+        match custody {
+            Custody::Envelope(sealed) => {
+                envelopes += 1;
+                triggers += usize::from(sealed.trigger);
+            }
+            Custody::Dropped { count, .. } => dropped += count,
+            Custody::Session(_) => {}
+        }
+    }
+    (envelopes, triggers, dropped)
+}
+
+#[test]
+fn nothing_behind_hard_evidence_is_admitted_not_even_of_the_same_batch() {
+    let mut world = World::new();
+    let (agent, mut sending) = writer(&mut world);
+    let subject = world.wire.ingress(agent.token(), "news.today");
+    let mut batch = Vec::new();
+    for n in 0..3 {
+        let mut say = agent.say(&world, &mut sending, "news.today");
+        if n == 1 {
+            say.fields.bus = sealbus_envelope::identity::BusId::from_bytes([9; 32]);
+        }
+        batch.push((subject.clone(), agent.seal(&sending, &say).1));
+    }
+    let did = world.batch(&batch);
+    assert_eq!(did.forwarded().len(), 1, "what came before");
+    assert_eq!(kept(&did), (2, 1, 0), "the evidence, and what came behind it");
+    assert_eq!(did.offenders.len(), 1);
+}
+
+#[test]
+fn a_flood_of_who_is_off_the_bus_is_kept_to_a_bound_and_told_once_a_second() {
+    let mut world = World::new();
+    let (agent, _) = writer(&mut world);
+    let did = world.expel(agent.token());
+    let papers = did.custody.iter().filter(|custody| matches!(custody, Custody::Session(_))).count();
+    assert_eq!(papers, 1);
+    let subject = world.wire.ingress(agent.token(), "news.today");
+    let flood: Vec<_> = (0..MAX_KEPT + 500).map(|n| (subject.clone(), n.to_be_bytes().to_vec())).collect();
+    let mut kept_in_all = 0;
+    for batch in flood.chunks(256) {
+        let did = world.batch(batch);
+        assert!(did.published.is_empty(), "nobody is told one by one");
+        kept_in_all += kept(&did).0;
+    }
+    assert_eq!(kept_in_all, usize::try_from(MAX_KEPT).unwrap());
+    let did = world.tick();
+    assert_eq!(kept(&did), (0, 0, 500));
+    let counted: Vec<u64> = world
+        .log()
+        .into_iter()
+        .filter_map(|entry| match entry.body {
+            Body::Denied(denied) if denied.reason == "quarantined" => Some(denied.count),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(counted, [u64::from(MAX_KEPT) + 500]);
+}
+
+#[test]
+fn who_is_watched_has_half_its_rate_and_no_key_for_more_than_before() {
+    let mut world = World::new();
+    let (agent, mut sending) = writer(&mut world);
+    let ceiling = world.desk.sessions().ceiling_of(agent.token());
+    world.desk.watch(agent.token(), ceiling);
+    // The rule's burst is 50.
+    let passed = (0..40)
+        .filter(|_| !agent.publish(&mut world, &mut sending, "news.today").0.forwarded().is_empty())
+        .count();
+    assert_eq!(passed, 25);
+    let more = agent.make_key("news", label(1, 1, 1), 0, None);
+    let told = agent.open(&mut world, &[&more]);
+    assert_eq!(told.denials(&agent), [Reason::Anomalous], "more integrity than it used before");
+    let less = agent.make_key("news", label(0, 0, 0), 0, None);
+    assert!(agent.open(&mut world, &[&less]).denials(&agent).is_empty());
+    world.desk.calm(agent.token());
+    world.pass(2_000);
+    assert!(agent.open(&mut world, &[&more]).denials(&agent).is_empty());
+}
