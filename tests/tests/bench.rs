@@ -66,12 +66,32 @@ fn audit() {
     check(&bench("audit"), "audit", "entries_per_second");
 }
 
+/// The totals are what the detector promises; times and costs are the machine's.
+#[test]
+fn anomaly() {
+    let report = bench("anomaly");
+    check(&report, "anomaly", "seconds_to_detection");
+    let results = report["results"].as_array().unwrap();
+    let totals = results.iter().find(|row| row["what"] == "totals").unwrap();
+    assert_eq!(totals["detected"], totals["attacks"], "{report:#}");
+    assert_eq!(totals["with_false_alarms"], 0, "{report:#}");
+}
+
 #[test]
 fn the_list_names_every_benchmark() {
     let output = Command::new(env!("CARGO_BIN_EXE_sealbus-bench")).arg("--list").output().unwrap();
     let list = String::from_utf8(output.stdout).unwrap();
     let names: Vec<_> = list.lines().filter_map(|line| line.split(' ').next()).collect();
-    let expected =
-        ["envelope", "guard", "latency", "end-to-end", "policy", "audit", "isolation", "quarantine"];
+    let expected = [
+        "envelope",
+        "guard",
+        "latency",
+        "end-to-end",
+        "policy",
+        "audit",
+        "isolation",
+        "quarantine",
+        "anomaly",
+    ];
     assert_eq!(names, expected);
 }

@@ -19,16 +19,20 @@ use std::collections::VecDeque;
 /// From this score on a value is an alarm.
 pub const ALARM: f64 = 0.5;
 /// The values that scale and forecast are taken from.
-const WINDOW: usize = 256;
+const WINDOW: usize = 1_000;
 /// The values that are looked at together.
 const FEW: usize = 12;
 /// Before so many values nothing is an alarm.
 const LEAST: u64 = 24;
+/// And so many before values are judged together.
+const LEAST_TOGETHER: u64 = 400;
+/// How much odd values together count beside a single one: errors come in runs, and are no proof of each other.
+const TOGETHER: f64 = 0.5;
 const DAY_MS: u64 = 86_400_000;
 /// Parts of a day that are told apart, at most.
 const PARTS: usize = 288;
-/// So much of the evidence of alarms just told is taken off the next, and half of it each [`WINDOW`] values.
-const FORGIVE: f64 = 0.5;
+/// So much of the evidence of what was told lately is taken off the next; it halves in half a [`WINDOW`].
+const FORGIVE: f64 = 0.95;
 
 /// What is known of a series so far.
 #[derive(Debug, Clone)]
@@ -78,11 +82,13 @@ impl Series {
         if !value.is_finite() {
             return 0.0;
         }
+        // So that no difference is infinite.
+        let value = value.clamp(-1e100, 1e100);
         let evidence = self.evidence(time, value);
         self.learn(time, value);
         // Whatever was told lately is no news: else one step would be an alarm for hours.
         let news = (evidence - FORGIVE * self.told).max(0.0);
-        self.told = (self.told * (-1.0 / WINDOW as f64 * 4.0 * std::f64::consts::LN_2).exp()).max(0.0);
+        self.told = (self.told * (-1.0 / WINDOW as f64 * 2.0 * std::f64::consts::LN_2).exp()).max(0.0);
         if news > self.told {
             self.told = news.min(40.0);
         }
@@ -99,16 +105,16 @@ impl Series {
         let step = (value - self.last).abs();
         let daily = self.season.expect(time).map(|expected| (value - expected).abs());
         let floor = self.floor();
-        let mut point = self.near.tail(near, floor);
-        // Neither forecast alone: what either of them expected is not odd.
+        let mut point = self.near.tail((value - self.level).abs(), floor);
+        // What either forecast expected is not odd.
         if let Some(daily) = daily {
             point = point.min(self.daily.tail(daily, floor).max(0.35 * point));
         }
         let jump = self.step.tail(step, floor);
         let outside = self.outside(value);
-        let alone = point.min(jump.max(0.6 * point)).min(outside);
+        let alone = point.min(outside);
         let together = self.together();
-        alone.max(together)
+        alone.max(TOGETHER * together)
     }
 
     /// The least difference that means anything: series of whole numbers and constants have no noise to go by.
@@ -128,7 +134,7 @@ impl Series {
 
     /// How odd the last few values are together: their mean against what means of so few usually are.
     fn together(&self) -> f64 {
-        if self.few.len() < FEW || self.seen < 3 * WINDOW as u64 / 2 {
+        if self.few.len() < FEW || self.seen < LEAST_TOGETHER {
             return 0.0;
         }
         let mean = self.few.iter().sum::<f64>() / FEW as f64;
@@ -214,7 +220,7 @@ impl Errors {
             (self.half, self.most, self.nearly_all) = (error, error * 2.0, error * 4.0);
         }
         #[expect(clippy::cast_precision_loss, reason = "a share needs no more")]
-        let pace = (2.0 / self.count as f64).max(0.01);
+        let pace = (2.0 / self.count as f64).max(0.003);
         let unit = self.half.max(floor);
         let track = |at: &mut f64, share: f64, by: f64| {
             let step = pace * unit * by;
@@ -335,9 +341,83 @@ fn tail_of_normal(z: f64) -> f64 {
     (z * z / 2.0 + (1.0 + z * 2.506).ln()) / std::f64::consts::LN_10
 }
 
-/// Evidence as a score: 0.5 at one in a hundred thousand or so.
+/// Evidence as a score: 0.5 at about one in ten thousand.
 fn squash(evidence: f64) -> f64 {
-    let over = evidence / 5.0;
+    let over = evidence / 4.1;
     let cube = over * over * over;
     cube / (1.0 + cube)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scores(values: &[f64]) -> Vec<f64> {
+        let mut series = Series::default();
+        let times = (0_u64..).map(|row| 1_700_000_000_000 + row * 300_000);
+        values.iter().zip(times).map(|(value, time)| series.score(Some(time), *value)).collect()
+    }
+
+    fn day_and_noise(rows: u32) -> Vec<f64> {
+        let noise = |row: u32| f64::from(row.wrapping_mul(2_654_435_761) >> 16) / 65_536.0;
+        let day = |row: u32| (f64::from(row) * std::f64::consts::TAU / 288.0).sin();
+        (0..rows).map(|row| 100.0 + 20.0 * day(row) + 2.0 * noise(row)).collect()
+    }
+
+    #[test]
+    fn a_spike_is_an_alarm_and_a_season_is_none() {
+        let mut values = day_and_noise(3_000);
+        assert!(scores(&values).iter().all(|score| *score < ALARM));
+        if let Some(value) = values.get_mut(2_500) {
+            *value += 60.0;
+        }
+        let alarms: Vec<usize> = scores(&values)
+            .iter()
+            .enumerate()
+            .filter(|(_, score)| **score >= ALARM)
+            .map(|(n, _)| n)
+            .collect();
+        assert_eq!(alarms.first(), Some(&2_500), "{alarms:?}");
+        assert!(alarms.len() <= 2, "{alarms:?}");
+    }
+
+    #[test]
+    fn a_step_of_a_constant_is_one_alarm() {
+        let values: Vec<f64> = (0..400).map(|row| if row < 300 { 5.0 } else { 50.0 }).collect();
+        let alarms: Vec<usize> = scores(&values)
+            .iter()
+            .enumerate()
+            .filter(|(_, score)| **score >= ALARM)
+            .map(|(n, _)| n)
+            .collect();
+        assert_eq!(alarms.first(), Some(&300), "{alarms:?}");
+        assert!(alarms.len() < 12, "{alarms:?}");
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_few_values_or_of_none() {
+        assert!(scores(&[1.0, 2.0, 1e9]).iter().all(|score| *score == 0.0));
+        assert!(scores(&[f64::NAN; 50]).iter().all(|score| *score == 0.0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn scores_are_from_0_to_1_and_depend_on_nothing_that_comes_after(
+            values in proptest::collection::vec(proptest::num::f64::ANY, 1..300),
+            times in proptest::collection::vec(proptest::option::of(any::<u64>()), 300),
+            cut in 0_usize..300,
+        ) {
+            let run = |count: usize| -> Vec<f64> {
+                let mut series = Series::default();
+                let rows = values.iter().zip(&times).take(count);
+                rows.map(|(value, time)| series.score(*time, *value)).collect()
+            };
+            let (whole, part) = (run(values.len()), run(cut));
+            prop_assert!(whole.iter().all(|score| (0.0..=1.0).contains(score)), "{whole:?}");
+            prop_assert!(whole.iter().zip(&part).all(|(a, b)| a == b));
+        }
+    }
 }

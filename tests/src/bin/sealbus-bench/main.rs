@@ -8,6 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Parser, ValueEnum};
 
 mod agent;
+mod anomaly;
 mod audit;
 mod end_to_end;
 mod envelope;
@@ -73,6 +74,8 @@ enum Bench {
     Isolation,
     /// From hard evidence to no more deliveries at an honest reader, and to every server's word for it
     Quarantine,
+    /// The anomaly detector: detection and false alarms by scenario, what it can be trained to, cost a message
+    Anomaly,
 }
 
 impl Bench {
@@ -86,6 +89,7 @@ impl Bench {
             Self::Audit => audit::run(budget),
             Self::Isolation => isolation::run(budget),
             Self::Quarantine => quarantine::run(budget),
+            Self::Anomaly => anomaly::run(budget),
         }
     }
 }
