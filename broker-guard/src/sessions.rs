@@ -87,6 +87,8 @@ pub struct Sessions {
     floors: Floors,
     /// Keys that must rotate, told at a tick: many readers leaving at once cost one rotation.
     due: HashMap<OwnedKey, Due>,
+    /// Keys of what waits for people: readers that leave of their own accord do not have them rotate yet.
+    pinned: HashSet<OwnedKey>,
     /// Keys that a reader asked for since the last tick: asking again is of no use before the next.
     wanted: HashSet<(SessionId, OwnedKey)>,
     excerpts: Excerpts,
@@ -138,6 +140,7 @@ impl Sessions {
             diverted: HashMap::new(),
             floors,
             due: HashMap::new(),
+            pinned: HashSet::new(),
             wanted: HashSet::new(),
             control: AgentLimits::new(CONTROL_RATE),
             spend_until: 0,
@@ -530,6 +533,11 @@ impl Sessions {
         }
     }
 
+    /// The keys of what waits for people, as it stands now.
+    pub fn pin(&mut self, keys: HashSet<OwnedKey>) {
+        self.pinned = keys;
+    }
+
     /// Once a second: tells senders which keys to rotate, and ends sessions whose time is over.
     pub fn tick(&mut self, now: Millis, effects: &mut Effects) -> Result<(), Refused> {
         self.control.prune(now);
@@ -545,7 +553,9 @@ impl Sessions {
             if self.roster.is_superseded(owned) {
                 continue;
             }
-            if due.at > now {
+            // Who looked at what waits for people, and went, must not take its key from the next who looks.
+            let looked_at = due.reason == Reason::StaleKey && self.pinned.contains(&owned);
+            if due.at > now || looked_at {
                 self.due.insert(owned, due);
             } else {
                 effects.tell(

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use sealbus_envelope::identity::{KeyKind, SigningKey};
 use sealbus_guard::policy::{
     self, DEFAULT_POLICY,
     diff::{Diff, Effect, diff, text},
@@ -287,4 +288,48 @@ fn fewer_signatures_and_a_duller_detector_open() {
     opens("", "[anomaly]\nquarantine = 5.0", "quarantined from score");
     opens("[anomaly]\nhalf_life = \"20m\"", "", "half-life");
     opens("", "[anomaly.weights]\nlabel-up = 0.0", "weight of label-up");
+}
+
+/// With this hold on the items, and three people who may be named.
+fn held(hold: &str) -> Trial {
+    let key = |n| SigningKey::from_seed(&[n; 32]).public().to_nkey(KeyKind::User);
+    let lists = format!(
+        "[approvers.duty]\nann = \"{}\"\nbob = \"{}\"\n[approvers.board]\ncarol = \"{}\"\n",
+        key(1),
+        key(2),
+        key(3)
+    );
+    let rate = "rate = { per_second = 10, burst = 20 }";
+    trial(&POLICY.replacen(rate, &format!("{rate}\n{hold}"), 1).replacen(
+        "[zones.lab]",
+        &format!("{lists}[zones.lab]"),
+        1,
+    ))
+}
+
+#[test]
+fn a_hold_that_is_weakened_opens_and_one_that_is_tightened_closes() {
+    let two = r#"hold = { approvals = 2, deadline = "10m", approvers = ["duty"] }"#;
+    for (what, weaker) in [
+        ("none", ""),
+        ("fewer approvals", r#"hold = { approvals = 1, deadline = "10m", approvers = ["duty"] }"#),
+        ("more people", r#"hold = { approvals = 2, deadline = "10m", approvers = ["duty", "board"] }"#),
+        ("more time", r#"hold = { approvals = 2, deadline = "11m", approvers = ["duty"] }"#),
+    ] {
+        let (strict, weak) = (held(two), held(weaker));
+        assert!(
+            says(&diff(&strict, &weak), Effect::Opens, "rule items, hold: 2 of ann, bob within 10 min"),
+            "{what}"
+        );
+        assert!(says(&diff(&weak, &strict), Effect::Closes, "2 of ann, bob within 10 min"), "{what}");
+    }
+    let (one, other) = (
+        held(r#"hold = { approvals = 1, deadline = "10m", approvers = ["duty"] }"#),
+        held(r#"hold = { approvals = 1, deadline = "10m", approvers = ["board"] }"#),
+    );
+    assert!(diff(&one, &other).opens() && diff(&other, &one).opens(), "other people are other people");
+    let later =
+        r#"hold = { approvals = 2, deadline = "10m", approvers = [{ list = "duty", after = "1m" }] }"#;
+    let asked = diff(&held(two), &held(later));
+    assert!(!asked.opens() && says(&asked, Effect::Changes, "hold"), "asked later, they may as before");
 }

@@ -27,6 +27,21 @@ fn they_are_accepted_without_a_warning() {
     }
 }
 
+/// What people have a say in, by example: rules and grants that wait for them, modes, lists that are asked in turn.
+#[test]
+fn the_example_of_oversight_is_accepted_without_a_warning() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/policy-oversight.toml");
+    let source = PolicySource::new("policy-oversight.toml", std::fs::read_to_string(path).unwrap());
+    let checked = policy::check(&source).unwrap_or_else(|found| panic!("{:?}", miette::Report::new(found)));
+    assert!(checked.warnings.is_empty(), "{:?}", miette::Report::new(checked.warnings));
+    let rules = checked.policy.rules();
+    let payments = rules.iter().find(|rule| rule.record.name.as_str() == "payments").unwrap();
+    assert_eq!(
+        payments.record.hold.as_ref().unwrap().to_string(),
+        "2 of ann, bob, carol, dave within 15 min"
+    );
+}
+
 struct Keys {
     policy: [SigningKey; 2],
     service: ServiceKeys,

@@ -298,18 +298,24 @@ async fn a_hold_outlives_the_guard_and_the_sender() {
     assert_eq!(list.iter().map(HeldReport::missing).collect::<Vec<_>>(), [1, 1], "approvals are on disk");
     scene.desk.ready(Duration::from_secs(20)).await.unwrap();
     scene.bank.ready(Duration::from_secs(20)).await.unwrap();
+    // Who comes late gets the key that is in use still, and reads what waited as all others do.
+    let late = Client::connect(scene.bus.agent("late", "bank")).await.unwrap();
+    let mut paid_late = late.subscribe("pay.>").await.unwrap();
     // The second goes first: people decide in any order.
     scene.approve(&scene.people.bob, second.digest()).await;
     let message = soon("the second", scene.paid.next()).await.unwrap();
     assert_eq!(message.payload(), b"second");
     soon("its verdict", second.decided()).await.unwrap();
+    assert_eq!(soon("the second, to who came late", paid_late.next()).await.unwrap().payload(), b"second");
     // Its sender has gone; who reads it has its key.
     let digest = first.digest();
     scene.desk.clone().close().await.unwrap();
     let answer = scene.approve(&scene.people.bob, digest).await;
     assert_eq!(answer.state.as_deref(), Some("released"), "{answer:?}");
-    let message = soon("the first", scene.paid.next()).await.unwrap();
-    assert_eq!(message.payload(), b"first");
+    for paid in [&mut scene.paid, &mut paid_late] {
+        let message = soon("the first", paid.next()).await.unwrap();
+        assert_eq!(message.payload(), b"first");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -680,6 +680,7 @@ impl Desk {
         }
         let counted = self.observed.flush(now);
         self.report_observed(counted, now);
+        self.sessions.pin(self.holds.keys().collect());
         // Control messages always encode, so there is no error to lose here.
         let _ = self.sessions.tick(now, &mut self.effects);
         self.carry_out(now);

@@ -543,6 +543,11 @@ impl Holds {
         self.iter().filter(|(held, _)| held.agent == *agent).map(|(held, _)| held.digest).collect()
     }
 
+    /// The keys that something waits under, and their sessions.
+    pub fn keys(&self) -> impl Iterator<Item = (SessionId, KeyId)> + '_ {
+        self.of_key.keys().copied()
+    }
+
     /// All of it, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&Held, &Bytes)> {
         let waiting = self.order.iter().filter_map(|(_, digest)| self.waiting.get(digest));
