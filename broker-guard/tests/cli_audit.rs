@@ -249,6 +249,12 @@ async fn what_is_exported_is_pruned_with_and_without_a_guard() {
     std::fs::rename(place.path("kept"), elsewhere.path("kept")).unwrap();
     let verify = ["audit", "verify", "--export", "kept", "--key", &key, "--json"];
     assert_eq!(says(&elsewhere, &verify)["held"]["to"], exported["to_leaf"]);
+    // So does a program that shares no line with this one.
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/interop/log.py");
+    match Command::new("python3").arg(script).arg("check").arg(&key).arg(elsewhere.path("kept")).output() {
+        Ok(python) => assert!(python.status.success(), "{}{}", text(&python.stdout), text(&python.stderr)),
+        Err(error) => eprintln!("not checked by the verifier in Python: {error}"),
+    }
     std::fs::rename(elsewhere.path("kept"), place.path("kept")).unwrap();
 
     // By the guard that runs, then by the command alone.

@@ -145,6 +145,14 @@ fn a_bus_is_used_watched_and_stopped() {
     let id = read["id"].as_str().unwrap();
     let story = says(&place, &["why", id.get(..12).unwrap(), "-c", "bus", "--json"]);
     assert_eq!((&story["verdict"], &story["entry"]["admitted"]["envelope"]), (&"admit".into(), &id.into()));
+    let related = story["related"].as_array().unwrap();
+    assert!(related.iter().any(|found| found["entry"]["key_granted"]["reader"].is_string()), "{story}");
+    assert!(
+        related.iter().any(|found| found["entry"]["admitted"]["parents"][0] == read["digest"]),
+        "{story}"
+    );
+    let agent = text(&place.run(&["why", "bob", "-c", "bus"]).stdout);
+    assert!(agent.contains("accepted") && agent.contains("hello"), "{agent}");
     assert_eq!(says(&place, &["status", "-c", "bus", "--json"])["ready"], true);
     assert_eq!(says(&place, &["audit", "verify", "-c", "bus", "--json"])["verified"], true);
     let parents = says(&place, &["audit", "parents", "-c", "bus", "--json"]);
@@ -253,6 +261,8 @@ fn evidence(place: &Place, id: &str) {
     assert_eq!(says(&elsewhere, &[&check[..], &["--json"]].concat())["verified"], true);
     elsewhere.edit("since.proof", "old ", "old 1");
     assert_eq!(elsewhere.run(&check).status.code(), Some(4));
+
+    assert_eq!(says(place, &["why", &envelope, "-c", "bus", "--json"])["entry"]["admitted"]["envelope"], id);
 
     // Another envelope's admission proves nothing.
     let admission = format!("kept/{id}.admission");

@@ -265,6 +265,12 @@ pub struct Connection<'a> {
     pub result: ConnectionResult,
     /// The stable reason code, unless accepted.
     pub reason: Option<Text<'a>>,
+    /// The session that it is for, if that was proven.
+    #[serde(default)]
+    pub session: Option<Hex<32>>,
+    /// Where it comes from, as the server says.
+    #[serde(default)]
+    pub host: Option<Text<'a>>,
 }
 
 /// See [`Connection::result`].

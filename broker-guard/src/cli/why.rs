@@ -1,25 +1,28 @@
 //! `sealbus why`: the story of one envelope, from the audit log on disk.
 
+mod around;
 mod checks;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use sealbus_envelope::{
-    policy::{Party, Tables, Who},
+    name::{AgentToken, Name},
+    policy::{Bundle, Party, Tables, Who},
     reason::Reason,
 };
 use serde_json::{Value, json};
 
 use super::{
-    audit::{line, unreadable},
+    audit::{delivery::digest_of, line},
     busdir::{BusArg, BusDir},
     failure::{Exit, Failure},
     output::{BAD, FAINT, GOOD, Output, STRONG, paint},
     when::rfc3339,
 };
 use crate::audit::{
-    entry::{Admitted, Body, Denied, Entry},
-    search::{Filter, Found, search},
+    entry::{Admitted, Body, Denied},
+    hex::Hex,
+    search::Found,
 };
 use checks::{Outcome, story};
 
@@ -27,16 +30,19 @@ const EXAMPLES: &str = "\
 Examples:
   sealbus why 9f86d081884c7d659a2feaa0c55ad015
   sealbus why 9f86d081                            the first digits are enough
+  sealbus why kept/9f86d081884c7d659a2feaa0c55ad015.envelope
+  sealbus why alice                               what happened to an agent
   sealbus why quarantined                         what a reason code means
 
-The id is in the sender's error, in the event and in the audit log; a digest of the envelope
-works too.";
+The id is in the sender's error, in the event and in the audit log; a digest of the envelope, an
+order's id or any other fingerprint in the log works too.";
 
-/// Explain what became of an envelope, and why
+/// Explain what became of an envelope, an order or an agent, and why
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Envelope id or digest in hexadecimal (the first 6 digits or more), or a reason code
+    /// Envelope or order id or digest in hexadecimal (the first 6 digits or more), the file of a saved
+    /// envelope, an agent, or a reason code
     id: String,
     #[command(flatten)]
     bus: BusArg,
@@ -49,48 +55,80 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             format!("{}: {}\n  what to do: {}", paint(STRONG, reason), reason.meaning(), reason.remedy());
         return output.show(&object, text);
     }
-    let wanted = args.id.to_ascii_lowercase();
-    if wanted.len() < 6 || wanted.len() > 64 || !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let message = format!("`{}` is neither an id in hexadecimal nor a reason code", args.id);
-        let remedy = "give at least the first 6 digits of the envelope's id or digest";
-        return Err(Failure::told(Exit::Failure, "bad_id", message, remedy));
-    }
     let dir = args.bus.open()?;
     let (bundle, _) = dir.bundle()?;
-    let found = find(&dir, &wanted)?;
+    let file = Path::new(&args.id);
+    let wanted = match file.is_file() {
+        true => Hex(digest_of(file)?.1).to_string(),
+        false => args.id.to_ascii_lowercase(),
+    };
+    let found = if (6..=64).contains(&wanted.len()) && wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
+        around::about(&dir, &wanted)?
+    } else if AgentToken::parse(&wanted).is_ok() || Name::parse(&wanted).is_ok() {
+        around::of_agent(&dir, &wanted)?
+    } else {
+        let message = format!("`{}` is neither an id in hexadecimal nor a reason code", args.id);
+        let remedy = "give at least the first 6 digits of the envelope's id or digest, an agent's name, or the \
+                      file of a saved envelope";
+        return Err(Failure::told(Exit::Failure, "bad_id", message, remedy));
+    };
     if found.is_empty() {
         let message = format!("the audit log has no envelope `{}`", args.id);
         let remedy = "denials in a flood are counted together without ids: `sealbus audit search --agent NAME \
                       --kind denied`; an envelope that never reached the guard is in no log";
         return Err(Failure::told(Exit::Failure, "unknown_envelope", message, remedy));
     }
-    for (n, found) in found.iter().enumerate() {
+    tell(&dir, &bundle, &wanted, &found, output)
+}
+
+/// The envelope's own entries in full, each with what belongs to it; then all that only name it.
+fn tell(
+    dir: &BusDir,
+    bundle: &Bundle,
+    wanted: &str,
+    found: &[Found],
+    output: &Output,
+) -> Result<(), Failure> {
+    let tables = bundle.tables();
+    let one = |found: &Found| line(found.leaf, &found.entry, Some(tables));
+    let (own, others): (Vec<_>, Vec<_>) =
+        found.iter().partition(|found| around::is_own(&found.entry, wanted));
+    for (n, found) in own.iter().enumerate() {
+        let related = match &found.entry.body {
+            Body::Admitted(admitted) => around::around(dir, admitted)?,
+            _ => Vec::new(),
+        };
         if output.is_json() {
-            output.object(&object(found, bundle.tables()))?;
+            let mut object = object(found, tables);
+            let of = |found: &Found| {
+                let text = found.entry.to_json().unwrap_or_default();
+                json!({ "leaf": found.leaf, "entry": serde_json::from_str::<Value>(&text).unwrap_or_default() })
+            };
+            object["related"] = related.iter().chain(others.iter().copied()).map(of).collect();
+            output.object(&object)?;
+            continue;
+        }
+        let gap = if n == 0 { "" } else { "\n" };
+        output.text(format_args!("{gap}{}", text(found, bundle)))?;
+        if !related.is_empty() {
+            output.text("\n  who was given its key, and what became of its sender")?;
+            related.iter().try_for_each(|found| output.text(one(found)))?;
+        }
+    }
+    if output.is_json() && !own.is_empty() {
+        return Ok(());
+    }
+    if !own.is_empty() && !others.is_empty() {
+        output.text("\n  where else it is named")?;
+    }
+    for found in others {
+        if output.is_json() {
+            output.object(&object(found, tables))?;
         } else {
-            let gap = if n == 0 { "" } else { "\n" };
-            output.text(format_args!("{gap}{}", text(found, &bundle)))?;
+            output.text(one(found))?;
         }
     }
     Ok(())
-}
-
-/// Entries about the envelope with this id or digest.
-fn find(dir: &BusDir, wanted: &str) -> Result<Vec<Found>, Failure> {
-    let starts = |hex: Option<String>| hex.is_some_and(|hex| hex.starts_with(wanted));
-    let about = |entry: &Entry<'_>| match &entry.body {
-        Body::Admitted(a) => starts(Some(a.envelope.to_string())) || starts(Some(a.digest.to_string())),
-        Body::Denied(d) => {
-            starts(d.envelope.map(|id| id.to_string())) || starts(d.digest.map(|d| d.to_string()))
-        }
-        _ => false,
-    };
-    search(&dir.config.audit_dir, Filter::default())
-        .map_err(|error| unreadable(dir, error))?
-        .filter(|found| found.as_ref().map_or(true, |found| about(&found.entry)))
-        .take(64)
-        .collect::<Result<_, _>>()
-        .map_err(|error| unreadable(dir, error))
 }
 
 fn text(found: &Found, bundle: &sealbus_envelope::policy::Bundle) -> String {

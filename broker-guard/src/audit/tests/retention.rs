@@ -186,3 +186,27 @@ fn entries_that_are_gone_without_a_word_are_missed() {
     more.carry_out(&live).unwrap();
     assert!(matches!(check(&live), Err(VerifyError::Unexplained(768))));
 }
+
+/// Writes the sample that the verifier in Python checks (`tests/interop/log.py`).
+#[test]
+#[ignore = "writes tests/interop/log anew"]
+fn write_the_sample_log() {
+    let place = tempfile::tempdir().unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/interop/log");
+    drop(fs::remove_dir_all(&sample));
+    fs::create_dir_all(&sample).unwrap();
+    let mut log = open(place.path(), sealed_on_request()).unwrap();
+    let short = |i| Record { time: at(i), ..denial(i) };
+    log.append_batch(&(0..420).map(short).collect::<Vec<_>>()).unwrap();
+    seal(&log);
+    fs::copy(place.path().join("checkpoint"), sample.join("then.checkpoint")).unwrap();
+    let old = Checkpoint::open(&fs::read_to_string(sample.join("then.checkpoint")).unwrap(), &key()).unwrap();
+    log.append_batch(&(420..900).map(short).collect::<Vec<_>>()).unwrap();
+    log.close().unwrap();
+    export(place.path(), &key(), &(at(300)..at(600)), &sample.join("export")).unwrap();
+    let proof = prove_inclusion(place.path(), &key(), 333).unwrap().to_text();
+    fs::write(sample.join("entry.proof"), proof).unwrap();
+    let proof = prove_consistency(place.path(), &key(), old.size).unwrap().to_text();
+    fs::write(sample.join("since.proof"), proof).unwrap();
+    fs::write(sample.join("log.key"), format!("{}\n", key())).unwrap();
+}

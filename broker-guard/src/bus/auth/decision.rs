@@ -79,6 +79,8 @@ impl ConnectionDecision {
                 Outcome::Kicked => ConnectionResult::Kicked,
             },
             reason: self.reason.map(|refused| Cow::Borrowed(refused.reason.code())),
+            session: self.session.map(|session| (*session.as_bytes()).into()),
+            host: (!self.host.is_empty()).then(|| Cow::Owned(self.host.clone())),
         })
     }
 
