@@ -229,19 +229,22 @@ async fn a_guard_killed_under_load_loses_no_confirmed_envelope_and_finds_an_olde
 async fn what_is_exported_is_pruned_with_and_without_a_guard() {
     let (place, _) = prepared();
     let mut dev = Running::start(&mut place.command(&["dev", "--dir", "bus", "--json"]), "\"ready\":true");
-    let load = async || {
+    let segments = || std::fs::read_dir(place.path("bus/guard/audit/wal")).unwrap().count();
+    let load = async |enough: &dyn Fn(usize) -> bool| {
         let client = Client::connect(credentials(&place, "alice")).await.unwrap();
-        for _ in 0..800 {
-            client.publish("hello.load", vec![7; 10]).await.unwrap();
+        let (mut confirmed, begun) = (0, Instant::now());
+        while !enough(confirmed) {
+            assert!(begun.elapsed() < PATIENCE, "{confirmed} admitted, {} segments", segments());
+            let all = (0..16).map(|_| client.publish_confirmed("hello.load", vec![7; 10]));
+            confirmed += futures_util::future::join_all(all).await.iter().filter(|sent| sent.is_ok()).count();
         }
-        client.flush().await.unwrap();
         client.close().await.unwrap();
     };
     // A guard keeps what is in its newest segments; a restart begins another.
-    load().await;
+    load(&|confirmed| confirmed >= 600).await;
     assert_eq!(dev.stop(), Some(0));
     let mut dev = Running::start(&mut place.command(&["dev", "--dir", "bus", "--json"]), "\"ready\":true");
-    load().await;
+    load(&|confirmed| confirmed > 0 && segments() == 1).await;
     let key = says(&place, &["audit", "key", "-c", "bus", "--json"])["key"].as_str().unwrap().to_owned();
     let exported = says(&place, &["audit", "export", "--out", "kept", "-c", "bus", "--json"]);
     assert_eq!(exported["from_leaf"], 0);

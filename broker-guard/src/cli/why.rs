@@ -104,14 +104,16 @@ fn tell(
                 let text = found.entry.to_json().unwrap_or_default();
                 json!({ "leaf": found.leaf, "entry": serde_json::from_str::<Value>(&text).unwrap_or_default() })
             };
-            object["related"] = related.iter().chain(others.iter().copied()).map(of).collect();
+            let more =
+                others.iter().copied().filter(|other| related.iter().all(|found| found.leaf != other.leaf));
+            object["related"] = related.iter().chain(more).map(of).collect();
             output.object(&object)?;
             continue;
         }
         let gap = if n == 0 { "" } else { "\n" };
         output.text(format_args!("{gap}{}", text(found, bundle)))?;
         if !related.is_empty() {
-            output.text("\n  who was given its key, and what became of its sender")?;
+            output.text("\n  who was given its key, what names it, and what became of its sender")?;
             related.iter().try_for_each(|found| output.text(one(found)))?;
         }
     }

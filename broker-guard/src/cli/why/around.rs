@@ -54,10 +54,11 @@ fn names(entry: &Entry<'_>, wanted: &str) -> bool {
         .is_some_and(|json| any(&json, wanted))
 }
 
-/// For an admitted envelope: who was given a key of its session under its rule and label, and what became of
-/// its sender since.
+/// For an admitted envelope: who was given a key of its session under its rule and label, what names it, and what
+/// became of its sender.
 pub(super) fn around(dir: &BusDir, admitted: &Admitted<'_>) -> Result<Vec<Found>, Failure> {
     let mut readers = BTreeSet::new();
+    let digest = admitted.digest.to_string();
     each(dir, Filter::default(), MOST, |entry| match &entry.body {
         Body::KeyGranted(k) => {
             k.sender_session == admitted.session
@@ -66,7 +67,7 @@ pub(super) fn around(dir: &BusDir, admitted: &Admitted<'_>) -> Result<Vec<Found>
                 && readers.insert(k.reader.to_string())
         }
         Body::Quarantine(q) => q.agent == admitted.sender,
-        _ => false,
+        _ => names(entry, &digest) && !is_own(entry, &digest),
     })
 }
 
