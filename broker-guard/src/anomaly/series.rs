@@ -41,12 +41,10 @@ pub struct Series {
     row: u64,
     recent: VecDeque<f64>,
     sorted: Vec<f64>,
-    last: f64,
     level: f64,
     season: Season,
     near: Errors,
     daily: Errors,
-    step: Errors,
     few: VecDeque<f64>,
     mean: Slow,
     spread: Slow,
@@ -60,12 +58,10 @@ impl Default for Series {
             row: 0,
             recent: VecDeque::with_capacity(WINDOW + 1),
             sorted: Vec::with_capacity(WINDOW + 1),
-            last: 0.0,
             level: 0.0,
             season: Season::default(),
             near: Errors::default(),
             daily: Errors::default(),
-            step: Errors::default(),
             few: VecDeque::with_capacity(FEW + 1),
             mean: Slow::default(),
             spread: Slow::default(),
@@ -102,7 +98,6 @@ impl Series {
         }
         let middle = quantile(&self.sorted, 0.5);
         let near = (value - self.level).abs().min((value - middle).abs());
-        let step = (value - self.last).abs();
         let daily = self.season.expect(time).map(|expected| (value - expected).abs());
         let floor = self.floor();
         let mut point = self.near.tail((value - self.level).abs(), floor);
@@ -110,7 +105,6 @@ impl Series {
         if let Some(daily) = daily {
             point = point.min(self.daily.tail(daily, floor).max(0.35 * point));
         }
-        let jump = self.step.tail(step, floor);
         let outside = self.outside(value);
         let alone = point.min(outside);
         let together = self.together();
@@ -144,14 +138,13 @@ impl Series {
 
     fn learn(&mut self, time: Option<u64>, value: f64) {
         if self.seen == 0 {
-            (self.last, self.level) = (value, value);
+            self.level = value;
         }
         let floor = self.floor();
         let near = (value - self.level).abs().min((value - quantile(&self.sorted, 0.5)).abs());
         let expected = self.season.expect(time);
         if self.seen >= 4 {
             self.near.learn(near, floor);
-            self.step.learn((value - self.last).abs(), floor);
             if let Some(expected) = expected {
                 self.daily.learn((value - expected).abs(), floor);
             }
@@ -174,7 +167,6 @@ impl Series {
         }
         self.season.learn(time, value);
         self.level += 0.3 * (value - self.level);
-        self.last = value;
         self.recent.push_back(value);
         let at = self.sorted.partition_point(|other| *other < value);
         self.sorted.insert(at, value);
