@@ -31,7 +31,7 @@ pub struct Sink {
 #[derive(Debug)]
 pub enum Courier {
     /// To the bus.
-    Nats(nats::Nats),
+    Nats(Box<nats::Nats>),
     /// Into a file.
     Jsonl(jsonl::Jsonl),
     /// To a web server.

@@ -55,7 +55,7 @@ pub(super) async fn bus(
             Err(error) => tracing::error!(%error, "no stream of events: they are only heard by who listens"),
         }
     }
-    let courier = Courier::Nats(Nats::new(link, wire, stream));
+    let courier = Courier::Nats(Box::new(Nats::new(link, wire, stream)));
     Ok(Sink { name: "nats".to_owned(), filter: Filter::default(), bound: config.events.bound, courier })
 }
 

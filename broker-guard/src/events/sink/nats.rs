@@ -23,6 +23,9 @@ use crate::bus::{
 const UNDER_WAY: usize = 64;
 /// How often a bus that is gone is looked for.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long an acknowledgement may take: well below what a stopping guard waits, so that one that was lost is
+/// asked for once more.
+const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -99,7 +102,10 @@ impl Nats {
                 let stream = stream.clone();
                 async move {
                     let stored = stream.publish(subject, &record.uid, HeaderMap::new(), record.json.clone());
-                    let outcome = stored.await.map(drop).map_err(|error| error.to_string());
+                    let outcome = match tokio::time::timeout(PATIENCE, stored).await {
+                        Ok(stored) => stored.map(drop).map_err(|error| error.to_string()),
+                        Err(_) => Err("the stream does not acknowledge".to_owned()),
+                    };
                     (record, outcome)
                 }
                 .boxed()

@@ -161,7 +161,7 @@ fn a_full_disk_leaves_whole_lines_and_is_told() {
     let failed = said.lines().find(|line| line.starts_with("failed ")).unwrap();
     assert!(failed.contains("events.jsonl"), "{failed}");
     let wrote =
-        said.lines().filter_map(|line| line.strip_prefix("wrote ")?.parse::<u64>().ok()).last().unwrap();
+        said.lines().filter_map(|line| line.strip_prefix("wrote ")?.parse::<u64>().ok()).next_back().unwrap();
     // There is room again.
     Jsonl::new(path.clone(), 1 << 30, 1).append(&[record(0)]).unwrap();
     let there = numbers(&path);
