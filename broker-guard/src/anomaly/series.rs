@@ -96,8 +96,6 @@ impl Series {
         if self.seen < LEAST {
             return 0.0;
         }
-        let middle = quantile(&self.sorted, 0.5);
-        let near = (value - self.level).abs().min((value - middle).abs());
         let daily = self.season.expect(time).map(|expected| (value - expected).abs());
         let floor = self.floor();
         let mut point = self.near.tail((value - self.level).abs(), floor);
