@@ -79,7 +79,9 @@ async fn a_flooder_is_cut_and_stays_out_for_a_while_and_others_lose_nothing() {
     let cut = Instant::now();
     Hand::join_again(&credentials).await;
     assert!(cut.elapsed() > WAIT * 18 / 10, "it was out for {:?}", cut.elapsed());
-    assert_eq!(arena.watch.said("connection", &me).iter().filter(|event| flooded(event)).count(), 1);
+    // One event a cut; that of the second may be still on its way.
+    let cuts = arena.watch.said("connection", &me).iter().filter(|event| flooded(event)).count();
+    assert!((1..=2).contains(&cuts), "{cuts}");
     assert!(arena.watch.said("quarantine", &me).is_empty(), "never held against it");
     let text =
         page_that(&arena.bus, "/metrics", |_, text| text.contains("sealbus_intake_dropped_total{")).await;
