@@ -257,8 +257,8 @@ pub fn markdown(review: &Review) -> String {
         let detail =
             if finding.detail.is_empty() { String::new() } else { format!(": {}", cell(&finding.detail)) };
         let (severity, title) = (finding.severity.code(), cell(&finding.title));
-        // In a code span nothing is markup but the backtick that ends it.
-        let command = finding.command.replace('`', "'");
+        // In a code span nothing is markup but the backtick or the line that ends it.
+        let command = finding.command.replace('`', "'").replace(char::is_control, " ");
         let _ = writeln!(out, "- **{severity}** {title}{detail}  \n  `{command}`");
     }
     for section in sections(review) {
