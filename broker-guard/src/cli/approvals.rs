@@ -65,7 +65,7 @@ pub(crate) struct WayArg {
 
 /// The guard, reached.
 enum Way {
-    Page { address: std::net::SocketAddr, bus: BusId, tables: Option<Tables> },
+    Page { address: std::net::SocketAddr, bus: BusId, tables: Option<Box<Tables>> },
     Bus { client: Client, bus: BusId },
 }
 
@@ -79,7 +79,7 @@ impl WayArg {
             return Ok(Way::Bus { client, bus });
         }
         let dir = self.bus.open()?;
-        let tables = dir.bundle().ok().map(|(_, policy)| policy.tables().clone());
+        let tables = dir.bundle().ok().map(|(_, policy)| Box::new(policy.tables().clone()));
         Ok(Way::Page { address: self.address.of(&dir.config), bus: dir.config.roots.bus(), tables })
     }
 

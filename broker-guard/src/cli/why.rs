@@ -106,7 +106,9 @@ fn tell(
             };
             let more =
                 others.iter().copied().filter(|other| related.iter().all(|found| found.leaf != other.leaf));
-            object["related"] = related.iter().chain(more).map(of).collect();
+            if let Some(map) = object.as_object_mut() {
+                map.insert("related".to_owned(), related.iter().chain(more).map(of).collect());
+            }
             output.object(&object)?;
             continue;
         }

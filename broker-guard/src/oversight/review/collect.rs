@@ -46,6 +46,10 @@ struct Peak {
     at: Millis,
 }
 
+/// The first key of a sender under a rule that a reader was given: its label, when, and whether that was before the
+/// period.
+type FirstKey = (Label, Millis, bool);
+
 /// Reads entries, oldest first.
 #[derive(Debug)]
 pub struct Collector {
@@ -53,8 +57,8 @@ pub struct Collector {
     before: Millis,
     review: Review,
     senders: BTreeMap<String, Sender>,
-    /// (sender, rule) → (reader → first time, and whether it is known from before).
-    readers: BTreeMap<String, BTreeMap<(String, String), (Label, Millis, bool)>>,
+    /// By reader: whose keys under which rule it was given.
+    readers: BTreeMap<String, BTreeMap<(String, String), FirstKey>>,
     readings: usize,
     denials: BTreeMap<(String, String, String), Denials>,
     observed: BTreeMap<(String, String, String), Denials>,
@@ -247,10 +251,8 @@ impl Collector {
             return;
         }
         let key = (granted.sender.to_string(), granted.rule.to_string());
-        if let Some(of) = self.readers.get_mut(&*granted.reader) {
-            if of.contains_key(&key) {
-                return;
-            }
+        if self.readers.get(&*granted.reader).is_some_and(|of| of.contains_key(&key)) {
+            return;
         }
         if self.readings >= MOST {
             self.review.left_out += 1;

@@ -84,7 +84,10 @@ impl Log {
     fn connected(&mut self, time: Millis, agent: &str, server: &str, result: ConnectionResult) {
         let reason = (result != ConnectionResult::Accepted).then(|| "quarantined".into());
         let (agent, server) = (Some(agent.to_owned().into()), server.to_owned().into());
-        self.push(time, Body::Connection(Connection { agent, server, result, reason }));
+        self.push(
+            time,
+            Body::Connection(Connection { agent, server, result, reason, session: None, host: None }),
+        );
     }
 }
 

@@ -210,8 +210,9 @@ impl Resolver<'_> {
         }
         record.divert = raw.divert.as_ref().is_some_and(|on| on.value);
         for (signal, cost) in &raw.weights {
-            if !SIGNALS.iter().any(|known| known.name == signal.value) {
-                let names: Vec<&str> = SIGNALS.iter().map(|known| known.name).collect();
+            if !SIGNALS.iter().any(|known| known.weighs() && known.name == signal.value) {
+                let weighed = SIGNALS.iter().filter(|known| known.weighs());
+                let names: Vec<&str> = weighed.map(|known| known.name).collect();
                 self.unknown("signal", signal, &names);
                 continue;
             }
