@@ -40,9 +40,18 @@ pub enum EnforceError {
     /// The change makes no sense from the state that the agent is in.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
-    /// It could not be made durable. A quarantine is in force nevertheless, until the guard restarts.
+    /// It could not be made durable, and nothing changed.
     #[error("the change could not be made durable: {0}")]
     Store(#[from] StoreError),
+    /// It could not be made durable, and is in force nevertheless, because it keeps the agent off the bus: it is to
+    /// be cut, and [`Enforcer::save`] goes on trying. A restart before that sets the agent free.
+    #[error("the change is in force, and a restart would undo it: {error}")]
+    Undurable {
+        /// What is in force.
+        changed: Box<Changed>,
+        /// Why it is not on disk.
+        error: Box<EnforceError>,
+    },
     /// The order was carried out before.
     #[error("the order was carried out before")]
     Replayed,
@@ -201,8 +210,11 @@ pub struct Enforcer {
     store: Arc<Store>,
     bars: Arc<Bars>,
     // Read, change and write of one agent's state must not interleave with another change of it.
-    changing: Mutex<()>,
+    changing: Mutex<Undurable>,
 }
+
+/// Identities that are barred in memory, and whose record the disk did not take.
+type Undurable = HashSet<[u8; 32]>;
 
 impl Enforcer {
     /// How many agents are watched now.
@@ -214,14 +226,15 @@ impl Enforcer {
     /// Keeps `store` and `bars` in step.
     #[must_use]
     pub fn new(store: Arc<Store>, bars: Arc<Bars>) -> Self {
-        Self { store, bars, changing: Mutex::new(()) }
+        Self { store, bars, changing: Mutex::default() }
     }
 
     /// Changes an agent's state: on disk first, in memory second. `None` if it is in that state already. After
     /// a quarantine, rotate the keys that its sessions were given and call [`enforce`](Self::enforce).
     ///
     /// # Errors
-    /// [`EnforceError`]. If the disk fails, a quarantine or revocation is in force in memory all the same.
+    /// [`EnforceError`]. If the disk fails, a quarantine or revocation is in force in memory all the same, and the
+    /// error is [`EnforceError::Undurable`].
     pub async fn change(
         &self,
         identity: &PublicKey,
@@ -249,7 +262,8 @@ impl Enforcer {
     }
 
     /// Changes an agent's state as an order says, and uses up the order, both or neither. An order that changes
-    /// nothing (the agent is quarantined already) is used up all the same.
+    /// nothing (the agent is quarantined already) is used up all the same; if what stands is not on disk yet, it is
+    /// written with it.
     ///
     /// # Errors
     /// As [`change`](Self::change), and [`EnforceError::Replayed`].
@@ -279,7 +293,7 @@ impl Enforcer {
     /// # Errors
     /// [`EnforceError`].
     pub async fn keep_seen(&self, changed: &Changed, seen: Seen) -> Result<(), EnforceError> {
-        let _changing = self.changing.lock().await;
+        let mut undurable = self.changing.lock().await;
         let Some(mut record) = self.bars.get(&changed.identity) else { return Ok(()) };
         if record.since != changed.record.since || record.state != changed.record.state {
             return Ok(());
@@ -288,7 +302,31 @@ impl Enforcer {
         self.bars.set(&changed.identity, &record);
         let (store, key) = (Arc::clone(&self.store), changed.identity.clone());
         let written = tokio::task::spawn_blocking(move || store.put_quarantine(&key, &record)).await;
-        Ok(written.map_err(|_| EnforceError::Stopping)??)
+        written.map_err(|_| EnforceError::Stopping)??;
+        undurable.remove(changed.identity.as_bytes());
+        Ok(())
+    }
+
+    /// Writes what the disk did not take when it was to be made durable. To be called again and again: who is kept
+    /// off the bus in memory alone is free when the guard restarts.
+    ///
+    /// # Errors
+    /// [`EnforceError`]; what is not written stays to be written.
+    pub async fn save(&self) -> Result<(), EnforceError> {
+        let mut undurable = self.changing.lock().await;
+        if undurable.is_empty() {
+            return Ok(());
+        }
+        let known = self.bars.known().into_iter();
+        let known: Vec<_> = known.filter(|known| undurable.contains(known.identity.as_bytes())).collect();
+        let store = Arc::clone(&self.store);
+        let written = tokio::task::spawn_blocking(move || {
+            known.iter().try_for_each(|Known { identity, record }| store.put_quarantine(identity, record))
+        });
+        written.await.map_err(|_| EnforceError::Stopping)??;
+        tracing::warn!(agents = undurable.len(), "the disk has taken what bars agents again");
+        undurable.clear();
+        Ok(())
     }
 
     async fn commit(
@@ -300,7 +338,7 @@ impl Enforcer {
         extra: Extra<'_>,
         now: Millis,
     ) -> Result<Option<Changed>, EnforceError> {
-        let _changing = self.changing.lock().await;
+        let mut undurable = self.changing.lock().await;
         let before = self.bars.get(identity);
         let changed = state::apply(before.as_ref(), agent, change, cause, now)?;
         let changed = changed.map(|mut record| {
@@ -309,7 +347,10 @@ impl Enforcer {
             }
             record
         });
-        let (store, key, copy) = (Arc::clone(&self.store), identity.clone(), changed.clone());
+        // An order that the disk refused and that is sent again changes nothing in memory: were only its id written
+        // now, it would be used up, and a restart would set the agent free.
+        let unwritten = before.clone().filter(|_| undurable.contains(identity.as_bytes()));
+        let (store, key, copy) = (Arc::clone(&self.store), identity.clone(), changed.clone().or(unwritten));
         let order = if let Extra::Order(order) = extra { Some(order.clone()) } else { None };
         let written = tokio::task::spawn_blocking(move || match (order, copy) {
             (Some(order), record) => store.order_quarantine(&order, &key, record.as_ref(), now),
@@ -317,18 +358,31 @@ impl Enforcer {
             (None, None) => Ok(true),
         });
         let written = written.await.map_err(|_| EnforceError::Stopping).and_then(|done| Ok(done?));
-        if matches!(written, Ok(false)) {
-            return Err(EnforceError::Replayed);
+        match written {
+            Ok(false) => return Err(EnforceError::Replayed),
+            Ok(true) => {
+                undurable.remove(identity.as_bytes());
+            }
+            Err(_) => {}
         }
         let Some(record) = changed else { return written.map(|_| None) };
         // Without the disk nobody is set free, and nobody dangerous stays in.
         if written.is_ok() || record.state.is_barred() {
             self.bars.set(identity, &record);
         }
-        written?;
-        let from = before.map_or(State::Normal, |before| before.state);
+        let (barred, from) = (record.state.is_barred(), before.map_or(State::Normal, |before| before.state));
+        let changed = Changed { identity: identity.clone(), from, record };
+        match written {
+            Err(error) if barred => {
+                undurable.insert(*identity.as_bytes());
+                return Err(EnforceError::Undurable { changed: Box::new(changed), error: Box::new(error) });
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        let record = &changed.record;
         tracing::warn!(%agent, %from, to = %record.state, reason = record.cause.reason.code(), what = record.cause.what, "state changed");
-        Ok(Some(Changed { identity: identity.clone(), from, record }))
+        Ok(Some(changed))
     }
 
     /// Cuts every connection of an identity that is barred, looks at the servers at once and again after
@@ -372,5 +426,101 @@ impl Enforcer {
                 enforced.silent.push("all".to_owned());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+    use sealbus_envelope::{
+        identity::{BusId, SigningKey},
+        order::{OrderId, OrderKind, Target},
+    };
+
+    use super::*;
+
+    const NOW: Millis = Millis(1_000_000);
+
+    fn order(n: u8, kind: OrderKind, token: &AgentToken, identity: &PublicKey) -> Order {
+        Order {
+            bus: BusId::from_bytes([0; 32]),
+            id: OrderId::from_bytes([n; 16]),
+            kind,
+            target: Target::Agent { token: token.clone(), identity: identity.clone() },
+            reason: "it lies".to_owned(),
+            issued: NOW,
+            valid_until: NOW.plus(60_000),
+        }
+    }
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        store: Arc<Store>,
+        enforcer: Enforcer,
+        identity: PublicKey,
+        agent: AgentToken,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Arc::new(Store::open(&dir.path().join("guard.redb")).unwrap());
+            let bars = Arc::new(Bars::load(&store).unwrap());
+            let enforcer = Enforcer::new(Arc::clone(&store), bars);
+            let identity = SigningKey::from_seed(&[7; 32]).public().clone();
+            let agent = AgentToken::parse("mallory-abcdefghij").unwrap();
+            Self { _dir: dir, store, enforcer, identity, agent }
+        }
+
+        async fn carry_out(&self, order: &Order, change: Change) -> Result<Option<Changed>, EnforceError> {
+            let cause = Cause::ordered(Reason::Quarantined, "people");
+            self.enforcer.carry_out(order, (&self.agent, &self.identity), change, cause, NOW).await
+        }
+
+        /// What the next guard would find.
+        fn on_disk(&self) -> Option<State> {
+            self.store.quarantine().unwrap().pop().map(|known| known.record.state)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_that_met_a_full_disk_is_in_force_and_its_retry_is_durable() {
+        let guard = Fixture::new();
+        let quarantine = order(1, OrderKind::Quarantine, &guard.agent, &guard.identity);
+        guard.store.fail(true);
+        let Err(EnforceError::Undurable { changed, .. }) =
+            guard.carry_out(&quarantine, Change::Quarantine).await
+        else {
+            panic!("it is to be cut without the disk")
+        };
+        assert_eq!(changed.record.state, State::Quarantined);
+        assert!(guard.enforcer.bars.is_barred(&guard.identity));
+        guard.store.fail(false);
+        assert!(!guard.store.is_carried_out(quarantine.id).unwrap());
+        assert_eq!(guard.carry_out(&quarantine, Change::Quarantine).await.unwrap(), None);
+        assert!(guard.store.is_carried_out(quarantine.id).unwrap());
+        assert_eq!(guard.on_disk(), Some(State::Quarantined), "what is used up has done something");
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refused_is_written_when_it_can_be() {
+        let guard = Fixture::new();
+        guard.store.fail(true);
+        let cause = Cause::ordered(Reason::Quarantined, "people");
+        let changed =
+            guard.enforcer.change(&guard.identity, &guard.agent, Change::Quarantine, cause, NOW).await;
+        assert!(matches!(changed, Err(EnforceError::Undurable { .. })));
+        assert!(guard.enforcer.save().await.is_err());
+        guard.store.fail(false);
+        assert_eq!(guard.on_disk(), None);
+        guard.enforcer.save().await.unwrap();
+        assert_eq!(guard.on_disk(), Some(State::Quarantined));
+        // And nobody is set free by a disk that takes nothing.
+        guard.store.fail(true);
+        let release = order(2, OrderKind::Release, &guard.agent, &guard.identity);
+        let released = guard.carry_out(&release, Change::Release).await;
+        assert!(matches!(released, Err(EnforceError::Store(_))));
+        assert!(guard.enforcer.bars.is_barred(&guard.identity));
     }
 }

@@ -89,14 +89,18 @@ impl Guard {
         match self.enforcer.change(identity, agent, Change::Quarantine, cause, time).await {
             Ok(Some(changed)) => self.cut(changed, time).await,
             Ok(None) => {}
+            Err(EnforceError::Undurable { changed, error }) => {
+                tracing::error!(%agent, %error, "a quarantine is not durable yet");
+                self.cut(*changed, time).await;
+            }
             Err(error) => {
-                tracing::error!(%agent, %error, "a quarantine is not durable");
+                tracing::error!(%agent, %error, "an agent is not quarantined as it should be");
                 self.desk.expel(agent, Reason::Quarantined, time);
             }
         }
     }
 
-    /// An agent is off the bus by what is on disk: everything else follows.
+    /// An agent is off the bus by what the guard remembers: everything else follows.
     async fn cut(&mut self, changed: Changed, time: Millis) {
         let agent = &changed.record.agent;
         self.desk.member_deviated(agent, changed.record.state, &changed.record.cause, time);
@@ -175,6 +179,15 @@ impl Guard {
         };
         let cause = Cause::of_order(reason_of(change), ordered(order));
         let changed = self.enforcer.carry_out(what, (token, identity), change, cause, now).await;
+        // Who is to be off the bus must not stay because the disk is full: that would be worth filling it. The order
+        // is not used up, and can be sent again.
+        let (changed, durable) = match changed {
+            Err(EnforceError::Undurable { changed, error }) => {
+                tracing::error!(%error, order = %what.id, "an order is in force and not durable yet");
+                (Ok(Some(*changed)), Err(Refused::new(Reason::StoreUnavailable, "store")))
+            }
+            changed => (changed, Ok(())),
+        };
         let changed = changed.map_err(|error| match error {
             EnforceError::Replayed => Refused::new(Reason::OrderReplayed, "order.id"),
             EnforceError::NotAllowed(_) => Refused::new(Reason::NotQuarantined, "order.target"),
@@ -187,6 +200,7 @@ impl Guard {
         let Some(changed) = changed else { return Ok(()) };
         if changed.record.state.is_barred() {
             self.cut(changed, now).await;
+            durable
         } else {
             self.desk.readmit(token);
             self.tell_change(&changed, now).await;
@@ -195,8 +209,8 @@ impl Guard {
             tokio::spawn(async move {
                 auth.disconnect_all(&identity, Refused::new(Reason::OldPolicy, "permissions")).await;
             });
+            Ok(())
         }
-        Ok(())
     }
 
     /// Begins to deliver, or discards, what is kept of an agent.

@@ -241,6 +241,9 @@ impl Guard {
         self.count_dropped(now).await;
         self.count_strangers(now);
         self.prune(now).await;
+        if let Err(error) = self.enforcer.save().await {
+            tracing::error!(%error, "who is barred would be free if the guard restarted now");
+        }
         self.metrics.watched.set(i64::try_from(self.enforcer.watched()).unwrap_or(i64::MAX));
         self.metrics.status_valid_until(self.desk.sessions().in_force().status.valid_until);
         self.report.store(Arc::new(self.status()));

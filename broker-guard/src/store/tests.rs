@@ -10,6 +10,16 @@ use tempfile::TempDir;
 use super::*;
 use crate::quarantine::state::{self, Cause, Change};
 
+impl Store {
+    /// From now on every call fails, or none: the file is closed, and refused when it is opened anew.
+    pub(crate) fn fail(&self, fails: bool) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = if fails { 0o644 } else { 0o600 };
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode)).unwrap();
+        *self.db.write().unwrap() = None;
+    }
+}
+
 fn place() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("guard.redb");
