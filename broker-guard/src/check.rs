@@ -194,10 +194,17 @@ impl Checker {
         let checked = self.run(view, roster, seen, subject, bytes, now, &mut known);
         // A denial of what was signed is as final as a permit: else whoever can repeat the bytes could have
         // them admitted later, when the sender has a verdict that says no and has sent something else.
-        if let Some(header) = known.header.filter(|_| known.signed) {
-            roster.pass_sequence((header.session, header.key), header.sequence);
-        }
-        checked.map_err(|refused| Box::new(known.denial(refused)))
+        let first = known
+            .header
+            .filter(|_| known.signed)
+            .is_some_and(|header| roster.pass_sequence((header.session, header.key), header.sequence));
+        checked.map_err(|refused| {
+            let mut denial = known.denial(refused);
+            // A server that repeats what was admitted, anywhere, must not get a signed "no" about it: shown instead of
+            // the verdict, it would have the sender publish the message once more.
+            denial.confirm &= first;
+            Box::new(denial)
+        })
     }
 
     /// Takes back what a permit did to the open requests, because it could not be logged and so is not used:

@@ -260,11 +260,13 @@ impl Roster {
         self.get(id).is_some_and(|session| session.keys.get(&key).is_some_and(|key| newer(session, key)))
     }
 
-    /// This sequence number and all below it are used up.
-    pub fn pass_sequence(&mut self, owned: OwnedKey, sequence: u64) {
-        if let Some(sending) = self.key_mut(owned) {
-            sending.next = sending.next.max(sequence.saturating_add(1));
-        }
+    /// This sequence number and all below it are used up. Whether it was not before; of a key that is not known, nobody
+    /// can tell.
+    pub fn pass_sequence(&mut self, owned: OwnedKey, sequence: u64) -> bool {
+        let Some(sending) = self.key_mut(owned) else { return false };
+        let first = sequence >= sending.next;
+        sending.next = sending.next.max(sequence.saturating_add(1));
+        first
     }
 
     /// The keys in use under `rule`.

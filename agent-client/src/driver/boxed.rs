@@ -303,24 +303,22 @@ impl Driver {
                     let _gave_up = confirm.send(Ok(receipt));
                 }
             }
-            Verdict::Deny => {
-                let reason = notice.refused.unwrap_or(Reason::Denied);
-                self.deny(&notice.digest, reason, "the guard's verdict");
-            }
+            Verdict::Deny => self.deny(&notice.digest, notice.refused.unwrap_or(Reason::Denied)),
         }
         Ok(())
     }
 
-    /// Tells who waits for this message that it was denied, or seals it again if only its key was.
-    fn deny(&self, digest: &[u8; 32], reason: Reason, what: &str) {
+    /// A guard signed that this message was not admitted and never will be: tells who waits for it, or seals it again
+    /// if only its key was denied. Nobody signed the reason: a server that changes it has another copy sent, but only
+    /// of what no reader gets.
+    fn deny(&self, digest: &[u8; 32], reason: Reason) {
+        let what = "the guard's verdict";
         if let Some(confirm) = self.decided(digest) {
             let detail = format!("{what}: {}", reason.meaning());
             let _gave_up = confirm.send(Err(Error::with_reason(ErrorKind::Denied, reason, detail)));
             return;
         }
-        let Some(mut message) = sync::lock(&self.shared.verdicts).remove(digest) else {
-            return self.unanswered(digest, reason);
-        };
+        let Some(mut message) = sync::lock(&self.shared.verdicts).remove(digest) else { return };
         message.reply = sync::lock(&self.shared.replies).remove(digest);
         match reason {
             Reason::StaleKey | Reason::UnknownKey => {
@@ -330,9 +328,6 @@ impl Driver {
                     sender_keys.retire(key);
                 }
                 drop(sender_keys);
-                return self.shared.signal(Signal::Again(Box::new(message), reason));
-            }
-            Reason::UnknownSession | Reason::OldEpoch => {
                 return self.shared.signal(Signal::Again(Box::new(message), reason));
             }
             // A responder that has just begun to serve may not have its key yet.
@@ -355,12 +350,12 @@ impl Driver {
 
     /// Who was to answer an admitted request is gone. It may have acted on the request before, so the request is not
     /// repeated here.
-    fn unanswered(&self, digest: &[u8; 32], reason: Reason) {
-        if reason == Reason::ResponderQuarantined
-            && let Some(asker) = sync::lock(&self.shared.replies).remove(digest)
-        {
-            let detail =
-                "no reply will come; the request may have been acted on, and is not repeated by itself";
+    fn unanswered(&self, digest: &[u8; 32]) {
+        if let Some(asker) = sync::lock(&self.shared.replies).remove(digest) {
+            let (reason, detail) = (
+                Reason::ResponderQuarantined,
+                "no reply will come; the request may have been acted on, and is not repeated by itself",
+            );
             let _gave_up = asker.send(Err(Error::with_reason(ErrorKind::Denied, reason, detail)));
         }
     }
@@ -374,6 +369,9 @@ impl Driver {
         });
     }
 
+    /// Nobody signs these, so a hostile server may deny here what the guard admits. Were that believed, the caller
+    /// would be told that nothing was admitted, and the message would be sealed and sent again: once for each denial
+    /// that the server makes up. What waits for a verdict therefore goes on waiting for the signed one.
     fn on_denied(&mut self, denied: DeniedNotice) {
         let DeniedNotice { reason, what, digest, subject, count, .. } = denied;
         if matches!(reason, Reason::UnknownSession | Reason::OldEpoch | Reason::UnknownKey) {
@@ -392,8 +390,10 @@ impl Driver {
         {
             self.shared.set_link(Link::Refused(reason));
         }
-        if let Some(digest) = digest.and_then(|digest| <[u8; 32]>::try_from(digest.as_slice()).ok()) {
-            self.deny(&digest, reason, &what);
+        if reason == Reason::ResponderQuarantined
+            && let Some(digest) = digest.and_then(|digest| <[u8; 32]>::try_from(digest.as_slice()).ok())
+        {
+            self.unanswered(&digest);
         }
         self.shared.events.send(Event::Denied { reason, what, subject, count });
     }

@@ -36,7 +36,8 @@ pub struct Denial {
     pub number: Option<(KeyId, u64)>,
     /// When it was sealed, as it claims.
     pub issued_at: Option<Millis>,
-    /// Whether the sender asked for the verdict.
+    /// Whether the sender gets a signed verdict: it asked for one, and never was nor will be told otherwise about this
+    /// envelope.
     pub confirm: bool,
     /// Whether a session of the attested agent verifiably signed it. What nobody signed proves nothing
     /// against anybody: a hostile server can put any bytes on any subject.

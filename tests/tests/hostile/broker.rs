@@ -1,11 +1,12 @@
 //! Attacks by the server itself: envelopes and proofs put straight before a reader, behind the guard's back.
 //! Here the reader refuses.
 
-use sealbus_client::{Client, Credentials, Event, Events, Subscription};
+use sealbus_client::{Client, Credentials, ErrorKind, Event, Events, Subscription};
 use sealbus_envelope::{
-    control::{self, Granted, ReaderRecord, Readers, VerdictNotice, kind},
+    control::{self, DeniedNotice, Granted, ReaderRecord, Readers, VerdictNotice, kind},
     identity::{Credential, Role, SigningKey},
     label::Level,
+    name::{AgentToken, Name},
     proof::admission::{self, Admission, Decision, Verdict},
     reason::Reason,
     wire::Flags,
@@ -171,13 +172,13 @@ async fn a_denial_is_no_admission() {
     let mut scene = scene().await;
     let own = scene.delivery.subject.clone();
     let mut fields = scene.sender.fields(&scene.key, "tips.a");
-    (fields.flags, fields.sequence) = (Flags::CONFIRM, 0);
-    // A sequence number that was used: denied under a valid signature, with a signed verdict.
+    fields.flags = Flags::CONFIRM;
+    // A grant that the policy does not have: denied under a valid signature, with a signed verdict.
+    fields.flow_grant = Some(Name::parse("made-up").unwrap());
     let envelope = scene.sender.seal(&mut scene.key, &fields, b"denied");
-    scene.key.next = 5;
     scene.sender.send("tips.a", &envelope).await.unwrap();
     let verdict: VerdictNotice = control::decode(&scene.sender.told(kind::VERDICT).await).unwrap();
-    assert_eq!(verdict.refused, Some(Reason::Replay));
+    assert_eq!(verdict.refused, Some(Reason::FlowGrantUnknown));
     let denied = Admission::decode(&verdict.admission).unwrap();
     assert_eq!(denied.decision.verdict, Verdict::Deny);
     let mut turned = denied.clone();
@@ -400,4 +401,97 @@ async fn a_reader_takes_nothing_that_a_revoked_guard_admitted() {
     // Not `revoked`: the client drops a revoked guard's credential, so it has none to judge the proof by.
     assert_eq!(soon("the reader to refuse", refused).await, Reason::BadAdmission);
     report("admit with the key of a revoked guard", By::Reader, Reason::BadAdmission.code());
+}
+
+/// A server that has the guard look at an admitted envelope once more gets no signature of its "no". The sender would
+/// take that for the verdict, if the server kept the true one from it, and publish again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_denial_of_what_was_admitted_is_signed() {
+    let mut arena = Arena::open().await;
+    let (mut hand, mut key) = arena.publisher().await;
+    let me = hand.token();
+    let mut confirmed = |hand: &Hand, text: &str| {
+        let mut fields = hand.fields(&key, "tips.a");
+        fields.flags = Flags::CONFIRM;
+        hand.seal(&mut key, &fields, text.as_bytes())
+    };
+    let (once, next) = (confirmed(&hand, "once"), confirmed(&hand, "next"));
+    let mut server = HostileServer::enter(&mut arena.bus).await;
+    hand.send("tips.a", &once).await.unwrap();
+    let first: VerdictNotice = control::decode(&hand.told(kind::VERDICT).await).unwrap();
+    assert_eq!((first.digest, first.refused), (Parts::of(&once).digest(), None));
+    for (subject, reason) in [("tips.a", Reason::Replay), ("tips.b", Reason::WrongSubject)] {
+        let wire = hand.wire().ingress(&me, subject);
+        server.inject(&wire, None, &once).await.unwrap();
+        arena.watch.denied(&me, reason).await;
+    }
+    hand.send("tips.a", &next).await.unwrap();
+    let second: VerdictNotice = control::decode(&hand.told(kind::VERDICT).await).unwrap();
+    assert_eq!((second.digest, second.refused), (Parts::of(&next).digest(), None), "a denial was signed");
+    report("have the guard sign a denial of what it admitted", By::Guard, Reason::Replay.code());
+    arena.close().await;
+}
+
+/// Denials that the server makes up about messages that are on their way. The guard is away meanwhile, so no verdict
+/// overtakes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_up_denial_has_nothing_published_twice() {
+    let mut arena = Arena::open().await;
+    let client = Client::connect(arena.bus.agent("sender", "mob")).await.unwrap();
+    client.publish_confirmed("tips.first", "opens the key").await.unwrap();
+    arena.delivered().await;
+    let mut server = HostileServer::enter(&mut arena.bus).await;
+    let token = AgentToken::parse(client.token()).unwrap();
+    server.raw.subscribe(&format!("sb.in.*.{token}.>"), None).await.unwrap();
+    let subject = arena.canary.wire().session_box(&token, &client.session(), kind::DENIED);
+    let reasons = [
+        Reason::WorkflowPaused,
+        Reason::StaleKey,
+        Reason::NoResponder,
+        Reason::AboveClearance,
+        Reason::UnknownSession,
+    ];
+    let mut events = client.events();
+    arena.bus.kill_guard().await;
+
+    let mut sending = Vec::new();
+    for reason in reasons {
+        let publisher = client.clone();
+        sending.push((
+            reason,
+            tokio::spawn(async move { publisher.publish_confirmed("tips.rent", "900").await }),
+        ));
+        let sent = soon("the envelope", server.raw.next()).await.unwrap();
+        let notice = DeniedNotice {
+            reason,
+            what: "made up".to_owned(),
+            id: None,
+            digest: Some(Parts::of(&sent.payload).digest().to_vec().into()),
+            subject: sent.subject.clone(),
+            time: clock::now(),
+            count: 1,
+        };
+        server.inject(&subject, None, &control::encode(&notice).unwrap()).await.unwrap();
+        let heard = async {
+            while !matches!(events.next().await.unwrap(), Event::Denied { reason: given, .. } if given == reason)
+            {
+            }
+        };
+        soon("the made-up denial", heard).await;
+    }
+
+    arena.bus.start_guard().await;
+    for (reason, sending) in sending {
+        let error = soon("an end", sending).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{reason}: nobody knows what was admitted: {error}");
+        report("make up a denial of a confirmed message", By::Reader, reason.code());
+    }
+    // Behind whatever would have been sent again.
+    let last = async { while client.publish_confirmed("tips.last", "behind them").await.is_err() {} };
+    soon("the guard to admit again", last).await;
+    arena.greet_again().await;
+    let delivered = arena.delivered().await;
+    assert_eq!(delivered.len(), 1, "published again: {delivered:?}");
+    client.close().await.unwrap();
+    arena.close_after_outage().await;
 }
