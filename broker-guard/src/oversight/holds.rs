@@ -29,6 +29,12 @@ use crate::policy::compile::CompiledPolicy;
 pub const MAX_OF_SENDER: (usize, usize) = (256, 16 << 20);
 /// The most that are held at once, and how many bytes of them.
 pub const MAX_IN_ALL: (usize, usize) = (4_096, 128 << 20);
+/// The most that end in one tick because their time is over; the others end in the next ones. The guard waits for log
+/// and disk meanwhile, and when they end is for their senders to choose, who may make them all end at once.
+pub const MAX_OVER: usize = 256;
+/// What is of use to its sender for no longer than this, in milliseconds, does not wait: nobody decides so fast, and it
+/// would only keep log and disk busy.
+pub const MIN_LIFETIME_MS: u64 = 5_000;
 
 /// What wants an approval.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -184,6 +190,19 @@ impl Held {
         if lifetime < deadline { (lifetime, End::Lifetime) } else { (deadline, End::Deadline) }
     }
 
+    /// Whether its sender gave people time to look at it at all.
+    ///
+    /// # Errors
+    /// `expired`.
+    pub fn check_lifetime(&self, now: Millis) -> Result<(), Refused> {
+        match self.until() {
+            (until, End::Lifetime) if until < now.plus(MIN_LIFETIME_MS) => {
+                Err(Refused::new(Reason::Expired, "hold"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The name of the person whose key this is.
     #[must_use]
     pub fn person(&self, key: &PublicKey) -> Option<&Name> {
@@ -323,7 +342,7 @@ pub struct Asked {
 pub struct Due {
     /// Lists to tell.
     pub asked: Vec<Asked>,
-    /// Envelopes whose time is over, and why.
+    /// Envelopes whose time is over, and why: at most [`MAX_OVER`].
     pub over: Vec<(Hash, End)>,
     /// Envelopes that have all approvals.
     pub complete: Vec<Hash>,
@@ -475,7 +494,9 @@ impl Holds {
             let Some(waiting) = self.waiting.get_mut(digest) else { continue };
             let (until, end) = waiting.held.until();
             if now >= until {
-                due.over.push((*digest, end));
+                if due.over.len() < MAX_OVER {
+                    due.over.push((*digest, end));
+                }
                 continue;
             }
             if waiting.held.missing() == 0 {

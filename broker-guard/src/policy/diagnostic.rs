@@ -75,6 +75,8 @@ pub enum Code {
     UnreachableRule,
     /// A pattern that reaches over everything, or over what another rule gives to others (a warning).
     WidePattern,
+    /// A rule holds for people what its senders write at the default rate (a warning).
+    HeldWithoutRate,
     /// A reader gets the lower levels of a rule only (a warning).
     ReaderBelowRange,
     /// A team's permissions do not fit into a NATS login.
@@ -132,6 +134,7 @@ impl Code {
             Self::OverlappingRules => "overlapping_rules",
             Self::UnreachableRule => "unreachable_rule",
             Self::WidePattern => "wide_pattern",
+            Self::HeldWithoutRate => "held_without_rate",
             Self::ReaderBelowRange => "reader_below_range",
             Self::PermissionsTooLarge => "permissions_too_large",
             Self::GrantExpired => "grant_expired",

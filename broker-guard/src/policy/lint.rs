@@ -5,6 +5,7 @@
 //! accepted, and compiles it as the guard would.
 
 mod grants;
+mod held;
 mod leaks;
 mod overlap;
 mod permissions;
@@ -32,6 +33,7 @@ pub(super) fn lint(policy: &Policy, raw: &RawPolicy, now: Millis, findings: &mut
     reach::lint(&view, findings);
     width::lint(&view, findings);
     grants::lint(&view, findings);
+    held::lint(&view, findings);
     leaks::lint(&view, findings);
     permissions::lint(&view, findings);
 }
@@ -83,6 +85,11 @@ impl<'r> Places<'r> {
     fn pattern(&self, rule: &Name) -> Range<usize> {
         let raw = self.rules.get(rule.as_str()).and_then(|(_, raw)| raw.pattern.as_ref());
         raw.map_or_else(|| self.rule(rule), |pattern| pattern.span.clone())
+    }
+
+    /// Whether the file gives the rule a rate, or leaves it the default.
+    fn has_rate(&self, rule: &Name) -> bool {
+        self.rules.get(rule.as_str()).is_some_and(|(_, raw)| raw.rate.is_some())
     }
 
     fn labels(&self, rule: &Name) -> Range<usize> {

@@ -13,6 +13,7 @@ mod clear;
 mod control;
 mod floors;
 mod flow;
+mod holds;
 mod noninterference;
 mod oversight;
 mod quarantine;

@@ -58,6 +58,8 @@ const MAX_TOLD: usize = 4_096;
 const TELL_AGAIN_MS: u64 = 10 * 60_000;
 /// How often an approval that does not count is logged and told.
 pub(super) const TOLD: Rate = Rate { per_second: 1, burst: 10 };
+/// The most decisions that one signature covers.
+const SIGNED_AT_ONCE: usize = 256;
 /// What a handed-out envelope takes besides its own bytes.
 const HANDED_OVERHEAD: usize = 4_096;
 
@@ -129,6 +131,7 @@ impl Desk {
         let papers = (session.credential.as_str().to_owned(), session.certificate.as_bytes().to_vec());
         let policy = (*self.sessions.in_force().policy.digest(), permit.wanted().to_vec());
         let held = Held::new(header, digest, agent, names, papers, policy, now);
+        held.check_lifetime(now)?;
         self.holds.insert(held, bytes);
         Ok(digest)
     }
@@ -209,9 +212,9 @@ impl Desk {
             let detail = format!("{} {word} {text}; {missing} missing", hex(&asked.digest));
             self.tell_of_hold(Kind::Held, &asked.digest, None, detail, now);
         }
-        for (digest, end) in due.over {
-            self.end_hold(&digest, Refused::new(end.reason(), "hold"), &[], now);
-        }
+        let over: Vec<(Hash, Refused)> =
+            due.over.into_iter().map(|(digest, end)| (digest, Refused::new(end.reason(), "hold"))).collect();
+        self.end_holds(&over, &[], now);
         for digest in due.complete {
             self.release(&digest, now);
         }
@@ -410,27 +413,42 @@ impl Desk {
     /// Denies what was held: logged, forgotten on disk, told. It stays held, and is tried again, if it cannot be
     /// logged or forgotten.
     fn end_hold(&mut self, digest: &Hash, refused: Refused, people: &[Name], now: Millis) -> bool {
-        let Some(held) = self.holds.get(digest) else { return false };
-        let record = ended_record(held, Some(refused.reason), people, now);
-        if self.append_or_note(&[record], now).is_none() {
+        self.end_holds(&[(*digest, refused)], people, now)
+    }
+
+    /// Denies several in one append and one transaction: a sender chooses by its time-to-live that hundreds end in
+    /// the same second, and if each waited for the disk by itself, everybody else would wait with them.
+    fn end_holds(&mut self, over: &[(Hash, Refused)], people: &[Name], now: Millis) -> bool {
+        let held = over.iter().filter_map(|(digest, refused)| Some((self.holds.get(digest)?, refused)));
+        let records: Vec<Record<'static>> =
+            held.map(|(held, refused)| ended_record(held, Some(refused.reason), people, now)).collect();
+        if records.is_empty() || !self.append_records(&records, now) {
             return false;
         }
-        if let Err(error) = self.store.end_holds(&[*digest]) {
-            tracing::error!(%error, "a held envelope cannot be forgotten, so it stays");
+        let digests: Vec<Hash> = over.iter().map(|(digest, _)| *digest).collect();
+        if let Err(error) = self.store.end_holds(&digests) {
+            tracing::error!(%error, "held envelopes cannot be forgotten, so they stay");
             return false;
         }
-        let Some((held, _)) = self.holds.remove(digest) else { return false };
-        self.hold_denied(&held, refused, now);
+        let ended: Vec<(Held, Refused)> = over
+            .iter()
+            .filter_map(|(digest, refused)| Some((self.holds.remove(digest)?.0, *refused)))
+            .collect();
+        self.holds_denied(&ended, now);
         true
     }
 
-    fn hold_denied(&mut self, held: &Held, refused: Refused, now: Millis) {
-        self.metrics.hold_ended(Some(refused.reason));
-        self.metrics.denied(refused.reason, 1);
+    /// Tells of what is denied and no longer held.
+    fn holds_denied(&mut self, ended: &[(Held, Refused)], now: Millis) {
+        for (_, refused) in ended {
+            self.metrics.hold_ended(Some(refused.reason));
+            self.metrics.denied(refused.reason, 1);
+        }
         // Not held against its sender: that people said no, or nothing, is no fault of its.
-        self.report(vec![(denial_of(held, refused), 1)], &[], now);
+        let report = ended.iter().map(|(held, refused)| (denial_of(held, *refused), 1)).collect();
+        self.report(report, &[], now);
         let policy = &self.sessions.in_force().policy;
-        let decision = Decision {
+        let decision = |held: &Held| Decision {
             verdict: Verdict::Deny,
             policy_version: policy.version(),
             policy_digest: *policy.digest(),
@@ -441,8 +459,14 @@ impl Desk {
             time: now,
             observed: false,
         };
-        let signed = admission::sign(&self.guard_key, self.bus, &[(held.digest, decision)]).pop();
-        if let Some(admission) = signed {
+        let wanted: Vec<&(Held, Refused)> = ended.iter().filter(|(held, _)| held.confirm).collect();
+        let decisions: Vec<(Hash, Decision)> =
+            wanted.iter().map(|(held, _)| (held.digest, decision(held))).collect();
+        let signed: Vec<Admission> = decisions
+            .chunks(SIGNED_AT_ONCE)
+            .flat_map(|part| admission::sign(&self.guard_key, self.bus, part))
+            .collect();
+        for ((held, refused), admission) in wanted.into_iter().zip(signed) {
             self.tell_verdict(held, &admission, Some(refused.reason), 0, now);
         }
         self.count_holds(Some(now));
@@ -506,9 +530,9 @@ impl Desk {
         }
         let taken: Vec<(Held, Bytes)> =
             digests.iter().filter_map(|digest| self.holds.remove(digest)).collect();
-        for (held, _) in &taken {
-            self.hold_denied(held, Refused::new(reason, "sender"), now);
-        }
+        let refused = Refused::new(reason, "sender");
+        let ended: Vec<(Held, Refused)> = taken.iter().map(|(held, _)| (held.clone(), refused)).collect();
+        self.holds_denied(&ended, now);
         taken
     }
 

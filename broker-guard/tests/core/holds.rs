@@ -1,0 +1,104 @@
+//! What waits for people: what senders can make of the room that they have for it.
+
+use sealbus_envelope::{
+    control::{HeldNotice, VerdictNotice, kind},
+    identity::{KeyKind, SigningKey},
+    reason::Reason,
+};
+use sealbus_guard::{audit::entry::Body, oversight::holds::MAX_OVER};
+
+use super::world::{Agent, Did, Sending, World, label};
+
+fn world() -> World {
+    let ann = SigningKey::from_seed(&[1; 32]).public().to_nkey(KeyKind::User);
+    let text = format!(
+        r#"
+levels       = ["public", "internal"]
+compartments = []
+integrity    = ["low"]
+freshness    = "30s"
+
+[teams.desk]
+clearance = {{ level = "internal" }}
+[teams.bank]
+clearance = {{ level = "internal" }}
+
+[approvers.duty]
+ann = "{ann}"
+
+[rules.pay]
+pattern     = "pay.>"
+publishers  = ["desk"]
+subscribers = ["bank"]
+labels      = {{ level = "public", integrity = "low" }}
+hold        = {{ approvals = 1, deadline = "10m", approvers = ["duty"] }}
+"#
+    );
+    World::with(&text, 1 << 20, 1_000_000)
+}
+
+/// An agent of the team that pays, with its key.
+fn payer(world: &mut World, who: &str) -> (Agent, Sending) {
+    let agent = world.agent(who, "desk");
+    let key = agent.make_key("pay", label(0, 0, 0), 1, None);
+    agent.hello(world, &[]);
+    agent.open(world, &[&key]);
+    (agent, key)
+}
+
+/// Sends so many payments in one batch, each of use to its sender for so long.
+fn pay(world: &mut World, agent: &Agent, key: &mut Sending, count: usize, ttl_ms: u32) -> Did {
+    let batch: Vec<(String, Vec<u8>)> = (0..count)
+        .map(|_| {
+            let mut say = agent.say(world, key, "pay.now");
+            say.fields.ttl_ms = ttl_ms;
+            (world.wire.ingress(agent.token(), "pay.now"), agent.seal(key, &say).1)
+        })
+        .collect();
+    world.batch(&batch)
+}
+
+fn ended(world: &World) -> usize {
+    world.log().iter().filter(|entry| matches!(entry.body, Body::HoldEnded(_))).count()
+}
+
+/// A sender that has everything end in one second takes no more of the guard's time than one tick has.
+#[test]
+fn what_ends_at_once_ends_in_parts_and_each_is_told() {
+    let mut world = world();
+    let (one, mut key_of_one) = payer(&mut world, "one");
+    let (two, mut key_of_two) = payer(&mut world, "two");
+    assert_eq!(
+        pay(&mut world, &one, &mut key_of_one, 200, 20_000).told::<HeldNotice>(&one, kind::HELD).len(),
+        200
+    );
+    assert_eq!(
+        pay(&mut world, &two, &mut key_of_two, 200, 20_000).told::<HeldNotice>(&two, kind::HELD).len(),
+        200
+    );
+    world.pass(19_000);
+    assert_eq!(ended(&world), 0);
+    let verdicts = |did: &Did, agent: &Agent| -> usize {
+        let told: Vec<VerdictNotice> = did.told(agent, kind::VERDICT);
+        assert!(told.iter().all(|verdict| verdict.refused == Some(Reason::Expired)), "{told:?}");
+        told.len()
+    };
+    let first = world.tick();
+    assert_eq!(ended(&world), MAX_OVER);
+    assert_eq!(verdicts(&first, &one) + verdicts(&first, &two), MAX_OVER);
+    let rest = world.tick();
+    assert_eq!(ended(&world), 400);
+    assert_eq!(verdicts(&first, &one) + verdicts(&rest, &one), 200, "each is told once");
+    assert_eq!(verdicts(&first, &two) + verdicts(&rest, &two), 200);
+}
+
+#[test]
+fn what_is_of_no_use_in_a_moment_does_not_wait() {
+    let mut world = world();
+    let (agent, mut key) = payer(&mut world, "one");
+    let did = pay(&mut world, &agent, &mut key, 1, 4_999);
+    assert_eq!(did.denied(&agent), Reason::Expired);
+    assert!(did.told::<HeldNotice>(&agent, kind::HELD).is_empty());
+    let did = pay(&mut world, &agent, &mut key, 1, 5_000);
+    assert_eq!(did.told::<HeldNotice>(&agent, kind::HELD).len(), 1);
+}
