@@ -243,6 +243,11 @@ impl Sessions {
         outcome
     }
 
+    /// An agent pays for what its control message brought about elsewhere.
+    pub fn charge(&mut self, agent: &AgentToken, units: u64, now: Millis) {
+        self.control.of(agent).spend(units, now);
+    }
+
     fn dispatch(
         &mut self,
         subject: &Control<'_>,

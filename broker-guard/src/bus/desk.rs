@@ -2,10 +2,7 @@
 //!
 //! One task owns a desk and all its state; nothing here locks. What it returns is published by its owner.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -50,6 +47,7 @@ mod flood;
 mod holding;
 mod orders;
 pub mod quarantine;
+mod told;
 mod watching;
 mod workflow;
 
@@ -108,7 +106,7 @@ pub struct Desk {
     policy_since: Millis,
     holds: Holds,
     /// What people decided lately, for senders that were away.
-    told_verdicts: VecDeque<holding::Told>,
+    told_verdicts: told::ToldVerdicts,
     /// Approvals that do not count are logged and told this often: anybody can make some.
     approvals_told: Limiter,
     barred: Barred,
@@ -161,7 +159,7 @@ impl Desk {
             accused: Cache::new(ACCUSED),
             policy_since: Millis(0),
             holds: Holds::default(),
-            told_verdicts: VecDeque::new(),
+            told_verdicts: told::ToldVerdicts::default(),
             approvals_told: Limiter::new(holding::TOLD),
             barred: Barred::default(),
             metrics,
@@ -489,11 +487,14 @@ impl Desk {
         self.saw_control(&subject, &message.payload, now);
         let before = self.effects.is_empty();
         debug_assert!(before, "effects are carried out after each message");
+        let known = self.sessions.roster().by_token(subject.session).is_some();
         let outcome = self.sessions.handle(&subject, &message.payload, &self.seen, now, &mut self.effects);
         self.carry_out(now);
         if subject.verb == verb::HELLO && outcome.is_ok() {
             self.tell_paused_to(subject.session);
-            self.tell_decided(subject.session);
+            if !known {
+                self.tell_decided(subject.session, now);
+            }
         }
         if let Err(refused) = outcome {
             let mut denial = Denial::bare(refused);

@@ -102,3 +102,29 @@ fn what_is_of_no_use_in_a_moment_does_not_wait() {
     let did = pay(&mut world, &agent, &mut key, 1, 5_000);
     assert_eq!(did.told::<HeldNotice>(&agent, kind::HELD).len(), 1);
 }
+
+/// Verdicts are kept for who was away: of each agent so many, and told again only to a session that comes back.
+#[test]
+fn what_was_decided_is_told_again_to_who_comes_back_and_costs_nobody_else() {
+    let mut world = world();
+    let (meek, mut key_of_meek) = payer(&mut world, "meek");
+    pay(&mut world, &meek, &mut key_of_meek, 1, 10_000);
+    world.pass(10_000);
+    for n in 0..20 {
+        let (greedy, mut key) = payer(&mut world, &format!("greedy{n}"));
+        pay(&mut world, &greedy, &mut key, 256, 10_000);
+        world.pass(10_000);
+        if n == 0 {
+            let again: Vec<VerdictNotice> = greedy.hello(&mut world, &[&key]).told(&greedy, kind::VERDICT);
+            assert!(again.is_empty(), "it never went: {}", again.len());
+            world.desk.gone(greedy.session(), world.now);
+            world.did();
+            let again: Vec<VerdictNotice> = greedy.hello(&mut world, &[&key]).told(&greedy, kind::VERDICT);
+            assert_eq!(again.len(), 64);
+        }
+    }
+    world.desk.gone(meek.session(), world.now);
+    world.did();
+    let again: Vec<VerdictNotice> = meek.hello(&mut world, &[&key_of_meek]).told(&meek, kind::VERDICT);
+    assert_eq!(again.len(), 1, "others had 5,120 decided meanwhile");
+}

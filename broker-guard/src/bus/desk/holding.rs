@@ -17,12 +17,12 @@ use sealbus_envelope::{
     policy::Rate,
     proof::admission::{self, ADMISSION_RESERVE, Admission, Decision, Verdict},
     reason::{Reason, Refused},
-    subject::{Partition, WireSubjects},
+    subject::Partition,
     time::Millis,
 };
 use serde_bytes::ByteBuf;
 
-use super::{Desk, PendingVerdicts, admission_of, unadmitted};
+use super::{Desk, PendingVerdicts, admission_of, told::Told, unadmitted};
 use crate::{
     audit::entry::{self, Body, Record},
     bus::egress::Outgoing,
@@ -32,30 +32,8 @@ use crate::{
         holds::{Asked, Held, Judged, Wanted},
         recheck::{Released, recheck},
     },
-    roster::session::LiveSession,
 };
 
-/// A verdict on something that was held.
-#[derive(Debug)]
-pub(super) struct Told {
-    at: Millis,
-    agent: AgentToken,
-    session: SessionId,
-    upto: u64,
-    payload: Vec<u8>,
-}
-
-impl Told {
-    fn verdict(&self, wire: &WireSubjects) -> PendingVerdicts {
-        let notice = Outgoing::tell(wire, &self.agent, self.session, kind::VERDICT, self.payload.clone());
-        PendingVerdicts { upto: self.upto, notices: vec![notice] }
-    }
-}
-
-/// How many verdicts are told again,
-const MAX_TOLD: usize = 4_096;
-/// and for how long.
-const TELL_AGAIN_MS: u64 = 10 * 60_000;
 /// How often an approval that does not count is logged and told.
 pub(super) const TOLD: Rate = Rate { per_second: 1, burst: 10 };
 /// The most decisions that one signature covers.
@@ -203,7 +181,7 @@ impl Desk {
 
     /// Once a second: who is to be asked next, what is too late, what has its approvals and could not go before.
     pub(super) fn tick_holds(&mut self, now: Millis) {
-        while self.told_verdicts.pop_front_if(|told| now.since(told.at) > TELL_AGAIN_MS).is_some() {}
+        self.told_verdicts.expire(now);
         let due = self.holds.tick(now);
         for asked in due.asked {
             let word = if asked.escalated { "nobody answered: asked" } else { "asked" };
@@ -386,7 +364,10 @@ impl Desk {
         self.metrics.admitted.inc();
         self.metrics.admitted_bytes.inc_by(u64::try_from(bytes.len()).unwrap_or(0));
         self.metrics.hold_ended(None);
-        self.tell_verdict(&held, &admission, None, appended.leaves.end, now);
+        let upto = appended.leaves.end;
+        let notices: Vec<Outgoing> =
+            self.verdict_on_held(&held, &admission, None, upto, now).into_iter().collect();
+        self.todo.verdicts.push(PendingVerdicts { upto, notices });
         self.holds.passed(held.session, held.key, held.sequence);
         let delivery =
             Outgoing::delivery(&self.wire, held.label.level, &held.subject, &admission, bytes.clone());
@@ -466,40 +447,42 @@ impl Desk {
             .chunks(SIGNED_AT_ONCE)
             .flat_map(|part| admission::sign(&self.guard_key, self.bus, part))
             .collect();
+        let mut notices = Vec::with_capacity(signed.len());
         for ((held, refused), admission) in wanted.into_iter().zip(signed) {
-            self.tell_verdict(held, &admission, Some(refused.reason), 0, now);
+            notices.extend(self.verdict_on_held(held, &admission, Some(refused.reason), 0, now));
         }
+        self.todo.verdicts.push(PendingVerdicts { upto: 0, notices });
         self.count_holds(Some(now));
     }
 
-    /// Tells the verdict to who wants it, now and whenever that session says hello again for a while: people decide
-    /// when they like, and it may be connecting anew that moment.
-    fn tell_verdict(
+    /// The verdict for who wants it, who is told it now, and again if that session comes back within a while: people
+    /// decide when they like, and it may be connecting anew that moment.
+    fn verdict_on_held(
         &mut self,
         held: &Held,
         admission: &Admission,
         refused: Option<Reason>,
         upto: u64,
         now: Millis,
-    ) {
+    ) -> Option<Outgoing> {
         if !held.confirm {
-            return;
+            return None;
         }
-        let notice = VerdictNotice { digest: held.digest, admission: admission.encode(), refused };
-        let Ok(payload) = encode(&notice) else { return };
-        let told = Told { at: now, agent: held.agent.clone(), session: held.session, upto, payload };
-        self.todo.verdicts.push(told.verdict(&self.wire));
-        if self.told_verdicts.len() >= MAX_TOLD {
-            self.told_verdicts.pop_front();
-        }
-        self.told_verdicts.push_back(told);
+        let verdict = VerdictNotice { digest: held.digest, admission: admission.encode(), refused };
+        let told = Told { at: now, session: held.session, upto, payload: encode(&verdict).ok()? };
+        let notice = told.notice(&self.wire, &held.agent);
+        self.told_verdicts.keep(&held.agent, told);
+        Some(notice)
     }
 
-    /// A session says hello: what was decided while it may have been away.
-    pub(super) fn tell_decided(&mut self, token: &str) {
-        let Some(session) = self.sessions.roster().by_token(token).map(LiveSession::id) else { return };
-        let told = self.told_verdicts.iter().filter(|told| told.session == session);
-        self.todo.verdicts.extend(told.map(|told| told.verdict(&self.wire)));
+    /// A session that was not on the roster says hello: what was decided while it was away. It pays for each verdict,
+    /// or a small hello, said over and over, would have the guard say much.
+    pub(super) fn tell_decided(&mut self, token: &str, now: Millis) {
+        let Some(session) = self.sessions.roster().by_token(token) else { return };
+        let (agent, session) = (session.agent().clone(), session.id());
+        let Some(told) = self.told_verdicts.of_session(&agent, session, &self.wire) else { return };
+        self.sessions.charge(&agent, u64::try_from(told.notices.len()).unwrap_or(u64::MAX), now);
+        self.todo.verdicts.push(told);
     }
 
     /// An agent is taken off the bus: what it has waiting goes to nobody and is handed on as evidence, sealed as it
