@@ -141,23 +141,38 @@ impl Guard {
         }
     }
 
-    /// Whether an order about an agent makes sense now: asked before it is logged, so that one that does not is
-    /// not used up.
+    /// Whether an order makes sense now: asked before it is logged, so that one that does not is not used up.
+    ///
+    /// Two people may each have made an order for one incident, and one of the two is enough. The other is good for
+    /// hours: it must not end the next quarantine or pause, of which its signers knew nothing.
     pub(super) fn makes_sense(&self, order: &Order) -> Result<(), Refused> {
-        let Target::Agent { token, identity } = &order.target else { return Ok(()) };
+        let Target::Agent { token, identity } = &order.target else {
+            return self.desk.workflow_order_makes_sense(order);
+        };
+        let outdated = Refused::new(Reason::OrderExpired, "order.issued");
         let change = match order.kind {
             OrderKind::Quarantine => Change::Quarantine,
-            OrderKind::Release => Change::Release,
+            OrderKind::Release => {
+                if self.bars.get(identity).is_some_and(|record| order.issued < record.since) {
+                    return Err(outdated);
+                }
+                Change::Release
+            }
+            OrderKind::ClearTaint => {
+                let cleared = self.desk.sessions().floors().cleared_at(token);
+                return if cleared.is_some_and(|at| order.issued < at) { Err(outdated) } else { Ok(()) };
+            }
             OrderKind::Revoke => Change::Revoke,
             OrderKind::ReplayEvidence if self.bars.is_barred(identity) => {
                 return Err(Refused::new(Reason::Quarantined, "order.target"));
             }
             OrderKind::ReplayEvidence | OrderKind::DiscardEvidence => {
-                let account = self.store.account(identity);
-                return match account.map_err(|_| Refused::new(Reason::StoreUnavailable, "store"))? {
-                    account if account.waiting > 0 => Ok(()),
-                    _ => Err(Refused::new(Reason::NoEvidence, "order.target")),
-                };
+                let unavailable = |_| Refused::new(Reason::StoreUnavailable, "store");
+                if self.store.account(identity).map_err(unavailable)?.waiting == 0 {
+                    return Err(Refused::new(Reason::NoEvidence, "order.target"));
+                }
+                let covered = self.store.is_covered(identity, order.issued).map_err(unavailable)?;
+                return if covered { Ok(()) } else { Err(outdated) };
             }
             _ => return Ok(()),
         };

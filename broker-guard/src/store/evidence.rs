@@ -171,8 +171,19 @@ impl Store {
         row.map(|bytes| self.decode(&bytes)).transpose()
     }
 
+    /// Whether an order that was made at `issued` covers anything that is kept of an identity: see
+    /// [`begin_replay`](Self::begin_replay).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn is_covered(&self, identity: &PublicKey, issued: Millis) -> Result<bool, StoreError> {
+        let first = self.waiting_evidence(identity, u64::MAX, 1)?;
+        Ok(first.first().is_some_and(|(kept, _)| kept.time <= issued))
+    }
+
     /// Uses up an order to deliver what is kept of an agent after all, and begins to; both or neither. `false`, and
-    /// nothing is changed, if the order was carried out before.
+    /// nothing is changed, if the order was carried out before. It covers what came until it was made: who signed
+    /// it cannot have meant what came later, and an order that nobody used must not be good for the next incident.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -182,7 +193,8 @@ impl Store {
                 return Ok(false);
             }
             let mut account = account_in(tx, identity)?;
-            account.job = Some(Job { order: *order.id.as_bytes(), upto: account.last });
+            let upto = covered(tx, identity, &account, order.issued)?.last().map_or(0, |kept| kept.n);
+            account.job = Some(Job { order: *order.id.as_bytes(), upto });
             write_accounts(tx, std::iter::once((identity.as_bytes(), &account)))?;
             Ok(true)
         })
@@ -238,7 +250,7 @@ impl Store {
         })
     }
 
-    /// Uses up an order to discard what is kept of an agent, and discards it: what the guard's disk has is deleted,
+    /// Uses up an order to discard what is kept of an agent and came until it was made, and discards it: what the guard's disk has is deleted,
     /// what a stream has is struck from the list and goes when the stream's limits say so. How many; none, and
     /// nothing is changed, if the order was carried out before.
     ///
@@ -256,10 +268,8 @@ impl Store {
             }
             let mut account = account_in(tx, identity)?;
             let id = identity.as_bytes();
-            let mut decided = Vec::new();
-            for row in tx.open_table(KEPT)?.range((id, account.decided.saturating_add(1))..=(id, u64::MAX))? {
-                decided.push((decode::<Kept>(row?.1.value())?, Fate::Discarded));
-            }
+            let covered = covered(tx, identity, &account, order.issued)?.into_iter();
+            let decided: Vec<_> = covered.map(|kept| (kept, Fate::Discarded)).collect();
             let rows = settle(&mut account, &decided);
             account.job = None;
             write_fates(tx, identity, &rows)?;
@@ -267,6 +277,25 @@ impl Store {
             Ok(Some(u64::try_from(rows.len()).unwrap_or(u64::MAX)))
         })
     }
+}
+
+/// What waits for a decision and came before anything that came after `issued`.
+fn covered(
+    tx: &WriteTransaction,
+    identity: &PublicKey,
+    account: &Account,
+    issued: Millis,
+) -> Result<Vec<Kept>, Failed> {
+    let id = identity.as_bytes();
+    let mut covered = Vec::new();
+    for row in tx.open_table(KEPT)?.range((id, account.decided.saturating_add(1))..=(id, u64::MAX))? {
+        let kept: Kept = decode(row?.1.value())?;
+        if kept.time > issued {
+            break;
+        }
+        covered.push(kept);
+    }
+    Ok(covered)
 }
 
 fn row(n: u64, sealed: &Sealed, streamed: Option<u64>) -> Kept {
@@ -348,7 +377,12 @@ mod tests {
     #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
     use bytes::Bytes;
-    use sealbus_envelope::{identity::SigningKey, name::AgentToken, reason::Reason};
+    use sealbus_envelope::{
+        identity::{BusId, SigningKey},
+        name::AgentToken,
+        order::{OrderId, OrderKind, Target},
+        reason::Reason,
+    };
 
     use super::*;
     use crate::quarantine::custody::MAX_KEPT;
@@ -389,6 +423,35 @@ mod tests {
         assert_eq!(waiting.len(), 1);
         let newest = store.newest_evidence(&key(), 10).unwrap();
         assert_eq!((newest[1].fate, newest[1].place), (Some(Fate::Delivered), Place::Gone));
+    }
+
+    #[test]
+    fn an_order_covers_what_came_until_it_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("guard.redb")).unwrap();
+        let mut kept = [listed(b"one", None), listed(b"two", None), listed(b"three", None)];
+        for (kept, time) in kept.iter_mut().zip([5, 6, 90]) {
+            kept.sealed.time = Millis(time);
+        }
+        store.keep_evidence(&kept, &[]).unwrap();
+        assert!(!store.is_covered(&key(), Millis(4)).unwrap());
+        assert!(store.is_covered(&key(), Millis(6)).unwrap());
+        let order = |n: u8, kind| Order {
+            bus: BusId::from_bytes([0; 32]),
+            id: OrderId::from_bytes([n; 16]),
+            kind,
+            target: Target::Agent { token: kept[0].sealed.agent.clone(), identity: key() },
+            reason: "looked at".to_owned(),
+            issued: Millis(6),
+            valid_until: Millis(1_000),
+        };
+        let replay = order(1, OrderKind::ReplayEvidence);
+        assert!(store.begin_replay(&replay, &key(), Millis(100)).unwrap());
+        assert_eq!(store.account(&key()).unwrap().job.map(|job| job.upto), Some(2));
+        let discard = order(2, OrderKind::DiscardEvidence);
+        assert_eq!(store.discard_evidence(&discard, &key(), Millis(100)).unwrap(), Some(2));
+        let waiting = store.waiting_evidence(&key(), u64::MAX, 10).unwrap();
+        assert_eq!(waiting.iter().map(|(kept, _)| kept.n).collect::<Vec<_>>(), [3], "nobody has seen it");
     }
 
     #[test]

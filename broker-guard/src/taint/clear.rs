@@ -78,6 +78,12 @@ impl Floors {
         Cleared { at, held: held.into_iter().map(|(rule, label)| (rule.clone(), label)).collect(), ended }
     }
 
+    /// When the agent's floor was last cleared, for as long as that is remembered.
+    #[must_use]
+    pub fn cleared_at(&self, agent: &AgentToken) -> Option<Millis> {
+        self.cleared.get(agent.as_str()).map(|cleared| cleared.at)
+    }
+
     /// Sets apart what counts against the agent as a whole.
     pub fn begin_clear(&mut self, agent: &AgentToken, cleared: Cleared) {
         let floor = self.agents.remove(agent.as_str()).unwrap_or_default();

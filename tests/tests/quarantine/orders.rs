@@ -55,9 +55,11 @@ async fn hard_evidence_takes_an_agent_off_and_people_let_it_back() {
     hand.publish(&mut key, "tips.b", b"again").await;
     assert_eq!(soon("a message", tips.next()).await.unwrap().payload(), b"again", "and nothing between");
 
-    // Refused before it was used up: when it makes sense, it is good.
+    // What was signed for the first quarantine is not used up, and ends no other.
     scene.carry_out(OrderKind::Quarantine, &[0]).await;
-    assert_eq!(scene.submit(&second).await, None);
+    assert_eq!(scene.submit(&second).await, Some(Reason::OrderExpired));
+    assert_eq!(scene.state().await, State::Quarantined);
+    scene.carry_out(OrderKind::Release, &[0, 1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

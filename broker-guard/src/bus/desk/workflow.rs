@@ -9,7 +9,7 @@ use sealbus_envelope::{
     hash::Hash,
     identity::Credential,
     name::AgentToken,
-    order::{Order, Target, Workflow},
+    order::{Order, OrderKind, Target, Workflow},
     reason::{Reason, Refused},
     time::Millis,
 };
@@ -212,6 +212,22 @@ impl Desk {
 
     fn principal_of(&self, agent: &AgentToken) -> Option<Principal> {
         self.sessions.roster().of_agent(agent.as_str()).next().map(|session| session.principal.clone())
+    }
+
+    /// Whether an order about a workflow makes sense now: the policy has it, and it was not paused again since the
+    /// order was made.
+    ///
+    /// # Errors
+    /// `order_invalid`, `unknown_team`, `unknown_rule`, `order_expired`.
+    pub fn workflow_order_makes_sense(&self, order: &Order) -> Result<(), Refused> {
+        let resumes = order.kind == OrderKind::Resume;
+        let workflow = self.workflow_of(order, resumes)?;
+        match self.overseer.workflows.pause_of(&workflow) {
+            Some(pause) if resumes && order.issued < pause.since => {
+                Err(Refused::new(Reason::OrderExpired, "order.issued"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Pauses the workflow that an order names: any team or rule of the policy.
