@@ -58,7 +58,7 @@ mod waiting;
 
 use evidence::Custodian;
 use memory::{Memory, tell_loss};
-use orders::Telling;
+use orders::{Telling, Tried};
 use policies::{Keeper, Shelf};
 use running::{Guard, Heard};
 
@@ -281,6 +281,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         replays,
         started: now(),
         telling: Telling::default(),
+        tried: Tried::default(),
         asks,
         store,
         config,

@@ -1,7 +1,9 @@
 //! Orders that came in over HTTP: judged, logged, carried out, told.
 
+use std::collections::HashMap;
+
 use sealbus_envelope::{
-    order::{Order, OrderKind, SignedOrder},
+    order::{Order, OrderId, OrderKind, SignedOrder},
     reason::{Reason, Refused},
     time::Millis,
 };
@@ -34,6 +36,29 @@ impl Telling {
             self.paid = paid;
         }
         may
+    }
+}
+
+/// How long an order that was logged and could not be carried out is not tried again.
+const TRIED_MS: u64 = 10_000;
+
+/// Orders that were logged and then failed. They are good still, and whoever has one could have it logged, on disk,
+/// as often as the page can be asked: so each is tried again only after a while.
+#[derive(Debug, Default)]
+pub(super) struct Tried(HashMap<OrderId, Millis>);
+
+impl Tried {
+    fn failed(&mut self, order: OrderId, now: Millis) {
+        self.0.retain(|_, at| now.since(*at) < TRIED_MS);
+        self.0.insert(order, now);
+    }
+
+    fn failed_at(&self, order: OrderId) -> Option<Millis> {
+        self.0.get(&order).copied()
+    }
+
+    fn may_try(&self, order: OrderId, now: Millis) -> bool {
+        self.0.get(&order).is_none_or(|at| now.since(*at) >= TRIED_MS)
     }
 }
 
@@ -75,8 +100,13 @@ impl Guard {
             return OrderAnswer::accepted(order);
         };
         self.metrics.order(Some(refused.reason));
-        if self.telling.may_tell(now) {
+        // Its entry says that it is carried out, so the next one says that it was not, whatever else was told.
+        let logged = self.tried.failed_at(what.id) == Some(now);
+        let tell = self.telling.may_tell(now);
+        if logged || tell {
             self.desk.record_refused_order(order, refused, now);
+        }
+        if tell {
             let detail = format!("{} {} is refused", what.kind, what.id);
             let event = about(Event::new(Kind::Order, now), what).detail(detail);
             self.order_refused(event, refused).await;
@@ -118,11 +148,23 @@ impl Guard {
             }
         }
         self.makes_sense(order.order())?;
+        if !self.tried.may_try(id, now) {
+            return Err(Refused::new(Reason::StoreUnavailable, "order.id"));
+        }
         let logged = self.desk.record_order(order, now)?;
         if let Err(error) = self.desk.sync_handle().synced(logged).await {
             tracing::error!(%error, order = %id, "no order is carried out without the log on disk");
+            self.tried.failed(id, now);
             return Err(Refused::new(Reason::AuditUnavailable, "audit log"));
         }
+        let done = self.act(order, now).await;
+        if done.is_err() {
+            self.tried.failed(id, now);
+        }
+        done
+    }
+
+    async fn act(&mut self, order: &SignedOrder, now: Millis) -> Result<(), Refused> {
         match order.order().kind {
             OrderKind::ClearTaint => self.desk.clear_taint(order.order(), now),
             OrderKind::Pause => self.desk.pause_workflow(order.order(), now),
@@ -148,6 +190,19 @@ fn about(event: Event, order: &Order) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_that_failed_is_tried_again_after_a_while() {
+        let mut tried = Tried::default();
+        let (order, other) = (OrderId::from_bytes([1; 16]), OrderId::from_bytes([2; 16]));
+        let now = Millis(1_000_000);
+        assert!(tried.may_try(order, now));
+        tried.failed(order, now);
+        assert!(!tried.may_try(order, now.plus(TRIED_MS - 1)) && tried.may_try(other, now));
+        assert!(tried.may_try(order, now.plus(TRIED_MS)));
+        tried.failed(other, now.plus(TRIED_MS));
+        assert_eq!(tried.0.len(), 1, "what is over is forgotten");
+    }
 
     #[test]
     fn a_flood_of_junk_is_told_in_part() {

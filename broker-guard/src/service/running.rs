@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ServiceError,
     evidence::{self, Custodian, Replay},
-    orders::Telling,
+    orders::{Telling, Tried},
     policies::Found,
 };
 use crate::{
@@ -82,6 +82,7 @@ pub(super) struct Guard {
     pub(super) store: Arc<Store>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) telling: Telling,
+    pub(super) tried: Tried,
     pub(super) bars: Arc<Bars>,
     pub(super) custodian: Custodian,
     pub(super) custody: mpsc::Sender<Custody>,
