@@ -44,6 +44,8 @@ const BATCH: usize = 128;
 const REPLAYED: usize = 64;
 /// How long a replay waits for a log that takes nothing.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a replay waits for a paused workflow, or for a stream that does not answer.
+const STALLED: Duration = Duration::from_secs(5);
 /// What was known of an envelope, in the stream.
 const CONTEXT: &str = "Sealbus-Evidence";
 
@@ -90,6 +92,8 @@ pub(super) struct Replay {
     again: Vec<Again>,
     papers: PapersOf,
     outcomes: BTreeMap<&'static str, u64>,
+    /// What comes next could not be read.
+    stalled: bool,
 }
 
 impl Custodian {
@@ -206,8 +210,8 @@ impl Custodian {
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             match custodian.part(&identity, job).await {
-                Ok((again, papers)) => {
-                    let part = Replay { identity, job, again, papers, outcomes };
+                Ok((again, papers, stalled)) => {
+                    let part = Replay { identity, job, again, papers, outcomes, stalled };
                     // Fails only when the guard is stopping; the next one goes on with it.
                     let _ = custodian.replays.send(part).await;
                 }
@@ -216,7 +220,9 @@ impl Custodian {
         });
     }
 
-    async fn part(&self, identity: &PublicKey, job: Job) -> Result<(Vec<Again>, PapersOf), StoreError> {
+    /// What is to be judged next, and whether it ends early because something behind it cannot be read now. A
+    /// server that is away must not make evidence disappear: only what it says it does not have is given up.
+    async fn part(&self, identity: &PublicKey, job: Job) -> Result<(Vec<Again>, PapersOf, bool), StoreError> {
         let (store, key) = (Arc::clone(&self.store), identity.clone());
         let read = tokio::task::spawn_blocking(move || {
             let waiting = store.waiting_evidence(&key, job.upto, REPLAYED)?;
@@ -232,13 +238,19 @@ impl Custodian {
         });
         let (waiting, papers): (Vec<Waiting>, PapersOf) = match read.await {
             Ok(read) => read?,
-            Err(_) => return Ok((Vec::new(), PapersOf::new())),
+            Err(_) => return Ok((Vec::new(), PapersOf::new(), true)),
         };
         let mut again = Vec::with_capacity(waiting.len());
         for (kept, bytes) in waiting {
             let bytes = match (bytes, kept.place) {
                 (Some(bytes), _) => Some(bytes),
-                (None, Place::Stream(sequence)) => self.fetch(sequence).await,
+                (None, Place::Stream(sequence)) => match self.fetch(sequence).await {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        tracing::warn!(error, "a replay waits for evidence that cannot be read");
+                        return Ok((again, papers, true));
+                    }
+                },
                 (None, _) => None,
             };
             // A server may hand back what it likes: what was listed is known by its digest.
@@ -246,12 +258,16 @@ impl Custodian {
             let whole = |bytes: &Vec<u8>| Claimed::read(bytes).map(|claims| claims.digest) == claimed;
             again.push(Again { bytes: bytes.filter(whole).map(Bytes::from), kept });
         }
-        Ok((again, papers))
+        Ok((again, papers, false))
     }
 
-    async fn fetch(&self, sequence: u64) -> Option<Vec<u8>> {
-        let record = self.stream.as_ref()?.get(sequence).await;
-        record.inspect_err(|error| tracing::warn!(%error, "evidence cannot be read")).ok()?.map(|r| r.payload)
+    /// The bytes, or nothing if the stream says that it does not have them.
+    async fn fetch(&self, sequence: u64) -> Result<Option<Vec<u8>>, String> {
+        let Some(stream) = &self.stream else {
+            return Err("the stream of evidence could not be had when the guard started".to_owned());
+        };
+        let record = stream.get(sequence).await.map_err(|error| error.to_string())?;
+        Ok(record.map(|record| record.payload))
     }
 }
 
@@ -271,13 +287,28 @@ pub(super) fn hand_over(to: &mpsc::Sender<Custody>, custody: Vec<Custody>, metri
 }
 
 impl Guard {
+    /// Ends a replay because its agent is off the bus again: what it did not come to is kept, for people who know of
+    /// that to decide.
+    async fn end_replay(&mut self, identity: &PublicKey, job: Job) {
+        if let Err(error) = self.store.end_replay(identity) {
+            return tracing::error!(%error, "a replay stops until the guard starts again");
+        }
+        let detail = format!("replay by order {} is ended: the agent is off the bus again", hex(&job.order));
+        let mut event = Event::new(Kind::Evidence, now()).detail(detail);
+        event.agent = self.bars.get(identity).map(|record| record.agent.to_string());
+        self.event(event).await;
+    }
+
     /// Judges a part of a replay: what passes is logged, its decision written down, then it is delivered.
     pub(super) async fn replay(&mut self, part: Replay) {
-        let Replay { identity, job, again, mut papers, mut outcomes } = part;
+        let Replay { identity, job, again, mut papers, mut outcomes, mut stalled } = part;
         match self.store.account(&identity) {
             Ok(account) if account.job == Some(job) => {}
             Ok(_) => return,
             Err(error) => return tracing::error!(%error, "a replay stops until the guard starts again"),
+        }
+        if self.bars.is_barred(&identity) {
+            return self.end_replay(&identity, job).await;
         }
         // Whatever else the desk has to do is done first: what it does for this waits for the disk.
         self.carry_out().await;
@@ -286,12 +317,18 @@ impl Guard {
             self.carry_out().await;
             return self.custodian.continue_replay(identity, job, outcomes, RETRY);
         }
+        // What was not judged, and all behind it, stays as it is and is tried again.
+        stalled |= judged.len() < again.len();
+        if stalled && judged.is_empty() {
+            return self.custodian.continue_replay(identity, job, outcomes, STALLED);
+        }
         let decided: Vec<_> = again
             .iter()
             .zip(&judged)
             .map(|(again, refused)| (again.kept.clone(), refused.map_or(Fate::Delivered, Fate::Refused)))
             .collect();
-        let done = again.last().is_none_or(|last| last.kept.n >= job.upto) || again.len() < REPLAYED;
+        let done =
+            !stalled && (again.last().is_none_or(|last| last.kept.n >= job.upto) || again.len() < REPLAYED);
         let papers: Vec<_> = papers.into_values().collect();
         if let Err(error) = self.store.decide_evidence(&identity, &decided, &papers, done) {
             // Nothing of it leaves the guard: it would be delivered again when the disk is back.
@@ -304,7 +341,8 @@ impl Guard {
             *outcomes.entry(refused.map_or("delivered", Reason::code)).or_default() += 1;
         }
         if !done {
-            return self.custodian.continue_replay(identity, job, outcomes, Duration::ZERO);
+            let after = if stalled { STALLED } else { Duration::ZERO };
+            return self.custodian.continue_replay(identity, job, outcomes, after);
         }
         let told: Vec<_> = outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
         let told = if told.is_empty() { "nothing was kept".to_owned() } else { told.join(", ") };

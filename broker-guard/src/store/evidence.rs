@@ -200,6 +200,17 @@ impl Store {
         })
     }
 
+    /// Ends a replay; what it did not come to goes on waiting for a decision.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn end_replay(&self, identity: &PublicKey) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let account = Account { job: None, ..account_in(tx, identity)? };
+            write_accounts(tx, std::iter::once((identity.as_bytes(), &account)))
+        })
+    }
+
     /// Replays that were begun and are not finished.
     ///
     /// # Errors

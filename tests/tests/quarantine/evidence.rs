@@ -63,6 +63,26 @@ async fn released_messages_come_back_from_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_waits_until_its_workflow_goes_on() {
+    let mut scene = Scene::start(ServerSpec::default()).await;
+    let mut tips = scene.tips().await;
+    let (mut hand, mut key) = scene.join().await;
+    let forged = evidence(&hand, &mut key, &scene.bus.agent("victim", "mob"));
+    let one = hand.envelope(&mut key, "tips.a", b"one");
+    at_once(&mut hand, &[forged, one]).await;
+    scene.confirmed().await;
+    scene.report("the evidence", |report| report.evidence.waiting == 2).await;
+    scene.carry_out(OrderKind::Release, &[0, 1]).await;
+    scene.carry_out(OrderKind::Pause, &[0, 1]).await;
+    scene.carry_out(OrderKind::ReplayEvidence, &[0, 1]).await;
+    scene.report("it waits", |report| report.evidence.waiting == 1).await;
+    scene.carry_out(OrderKind::Resume, &[0, 1]).await;
+    assert_eq!(soon("a message", tips.next()).await.unwrap().payload(), b"one");
+    let report = scene.report("the end of it", |report| !report.evidence.replaying).await;
+    assert_eq!((report.evidence.waiting, report.evidence.delivered), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_discarded_is_delivered_never() {
     let mut scene = Scene::start(ServerSpec::default()).await;
     let mut tips = scene.tips().await;

@@ -13,7 +13,7 @@ mod others;
 
 use sealbus_client::{Client, Subscription, credentials::Credentials};
 use sealbus_envelope::{
-    order::{Draft, Order, OrderId, OrderKind, Target},
+    order::{Draft, Order, OrderId, OrderKind, Target, Workflow},
     reason::Reason,
 };
 use sealbus_guard::{
@@ -105,9 +105,12 @@ impl Scene {
     }
 
     fn order(&self, kind: OrderKind) -> Order {
-        let target = Target::Agent {
-            token: TestBus::token(&self.mallory),
-            identity: self.mallory.credential().claims().identity.clone(),
+        let target = match kind {
+            OrderKind::Pause | OrderKind::Resume => Target::Workflow(Workflow::parse("rule:tips").unwrap()),
+            _ => Target::Agent {
+                token: TestBus::token(&self.mallory),
+                identity: self.mallory.credential().claims().identity.clone(),
+            },
         };
         Order {
             bus: self.bus.roots().bus(),

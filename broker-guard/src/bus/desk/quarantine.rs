@@ -258,7 +258,8 @@ impl Desk {
 
     /// Judges envelopes again that were kept of an agent, and forwards those that pass: logged and signed like any
     /// other, with the time of now. Says of each what it was refused for, if it was. `audit_unavailable` is no
-    /// judgement: it is to be tried again.
+    /// judgement: it is to be tried again. So is what is of a paused workflow: it, and what is
+    /// behind it, is not judged, and nothing is said of it.
     ///
     /// What is to be published waits in the list of [`take_todo`](Self::take_todo), so that its decision can be on
     /// disk first.
@@ -331,6 +332,7 @@ impl Desk {
                     admitted.push(place);
                     outcomes.push(None);
                 }
+                Err(denial) if denial.refused.reason == Reason::WorkflowPaused => break,
                 Err(mut denial) => {
                     outcomes.push(Some(denial.refused.reason));
                     denial.subject = Some(kept.subject.clone());
