@@ -14,7 +14,7 @@ use sealbus_envelope::{
 };
 
 use super::{Checker, Denial, Exchange, Permit, Route, View, denial::Known};
-use crate::{oversight::holds::wanted, policy::decide::Allowed, taint::Floor};
+use crate::{oversight::holds::wanted, policy::decide::Allowed, quarantine::custody::Stood, taint::Floor};
 
 /// What is known of the session that sealed it.
 #[derive(Debug)]
@@ -30,25 +30,26 @@ pub struct Papers<'p> {
 }
 
 impl Checker {
-    /// Judges an envelope that was kept and never admitted. `next` gives the lowest sequence number of a key that
-    /// was not used up when its session ended, and by what was judged since; nothing if the key was not open then.
+    /// Judges an envelope that was kept and never admitted. `stood` gives where a key stood when its session ended,
+    /// and by what was judged since; nothing if the key was not open then, or to be refused.
     ///
     /// # Errors
     /// The first check that failed. `quarantined` or `revoked` of the sender; the codec's and the signature's
     /// reasons; `certificate_expired`, `credential_expired`; `session_ended` of requests and replies, whose other
-    /// end is gone; `workflow_paused`; `approval_missing` where people must approve; `expired`; `unknown_key`, `replay`; what policy, label and floor refuse.
-    pub fn check_again<'a>(
+    /// end is gone; `workflow_paused`; `approval_missing` where people must approve; `expired`; `unknown_key`, `key_mismatch`,
+    /// `replay`; what policy, label and floor refuse.
+    pub fn check_again<'s, 'a>(
         &self,
         view: View<'_>,
         papers: &Papers<'_>,
         seen: &impl SeenRoots,
-        next: impl FnOnce(&KeyId) -> Option<u64>,
+        stood: impl FnOnce(&KeyId) -> Option<Stood<'s>>,
         bytes: &'a [u8],
         now: Millis,
     ) -> Result<Permit<'a>, Box<Denial>> {
         let agent = papers.credential.token();
         let mut known = Known { agent: Some(agent.as_str()), ..Known::default() };
-        let checked = self.judge_again(view, papers, seen, next, bytes, now, &mut known);
+        let checked = self.judge_again(view, papers, seen, stood, bytes, now, &mut known);
         checked.map_err(|refused| Box::new(known.denial(refused)))
     }
 
@@ -56,12 +57,12 @@ impl Checker {
         clippy::too_many_arguments,
         reason = "the one place where all a second verdict depends on meets"
     )]
-    fn judge_again<'s, 'a>(
+    fn judge_again<'s, 'p, 'a>(
         &self,
         view: View<'_>,
         papers: &Papers<'s>,
         seen: &impl SeenRoots,
-        next: impl FnOnce(&KeyId) -> Option<u64>,
+        stood: impl FnOnce(&KeyId) -> Option<Stood<'p>>,
         bytes: &'a [u8],
         now: Millis,
         known: &mut Known<'s, 'a>,
@@ -90,8 +91,11 @@ impl Checker {
         if now.since(header.issued_at) > u64::from(header.ttl_ms) {
             return Err(Refused::new(Reason::Expired, "header.ttl"));
         }
-        let first = next(&header.key).ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
-        if header.sequence < first || header.sequence == u64::MAX {
+        let stood = stood(&header.key).ok_or(Refused::new(Reason::UnknownKey, "header.key"))?;
+        if stood.purpose.is_some_and(|purpose| purpose != (header.rule, header.label)) {
+            return Err(Refused::new(Reason::KeyMismatch, "header.key"));
+        }
+        if header.sequence < stood.next || header.sequence == u64::MAX {
             return Err(Refused::new(Reason::Replay, "header.sequence"));
         }
         let who = view

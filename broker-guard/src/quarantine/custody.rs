@@ -10,10 +10,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealbus_envelope::{
-    hash::Hash, identity::SessionId, keys::KeyId, label::Label, name::AgentToken, reason::Reason,
-    time::Millis, wire::Decoded,
+    hash::Hash,
+    identity::SessionId,
+    keys::KeyId,
+    label::Label,
+    name::{AgentToken, Name},
+    reason::Reason,
+    time::Millis,
+    wire::Decoded,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::roster::session::LiveSession;
 
 /// The most envelopes kept of one agent.
 pub const MAX_KEPT: u32 = 1_000;
@@ -68,8 +76,57 @@ pub struct Papers {
     /// Its certificate.
     #[serde(with = "serde_bytes")]
     pub certificate: Vec<u8>,
-    /// Its keys, each with the lowest sequence number that nothing was judged under.
+    /// Its keys, each with the lowest sequence number that nothing was judged under. Not those that were to be
+    /// refused already: who lost its right to them must be given nothing under them.
     pub keys: Vec<(KeyId, u64)>,
+    /// The rule and label that each of them was opened for.
+    #[serde(default)]
+    pub purposes: Vec<(KeyId, Name, Label)>,
+}
+
+impl Papers {
+    /// What is known of a session that is live, to be kept when it ends.
+    #[must_use]
+    pub fn of(session: &LiveSession) -> Self {
+        let keys = session.keys.iter().filter(|(_, key)| key.stale_from.is_none());
+        let (keys, purposes) =
+            keys.map(|(id, key)| ((*id, key.next), (*id, key.rule.clone(), key.label))).unzip();
+        Self {
+            agent: session.agent().clone(),
+            session: session.id(),
+            credential: session.credential.as_str().to_owned(),
+            certificate: session.certificate.as_bytes().to_vec(),
+            keys,
+            purposes,
+        }
+    }
+
+    /// Where a key stood; nothing if it was not open.
+    #[must_use]
+    pub fn stood(&self, key: &KeyId) -> Option<Stood<'_>> {
+        let next = self.keys.iter().find(|(id, _)| id == key)?.1;
+        let purpose = self.purposes.iter().find(|(id, ..)| id == key);
+        Some(Stood { next, purpose: purpose.map(|(_, rule, label)| (rule.as_str(), *label)) })
+    }
+
+    /// The same of a session that was here before, as its papers of then are replaced: what was judged under its keys
+    /// by then stays judged. A key that it does not use any more is not kept: nobody knows any more how far it was
+    /// used since, and a server that has copies of what was admitted under it could have them delivered again.
+    pub fn after(&mut self, before: &Self) {
+        for (key, next) in &mut self.keys {
+            let judged = before.keys.iter().find(|(id, _)| id == key);
+            *next = judged.map_or(*next, |(_, judged)| (*next).max(*judged));
+        }
+    }
+}
+
+/// Where a key stood when its session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stood<'p> {
+    /// The lowest sequence number that nothing was judged under.
+    pub next: u64,
+    /// The rule and label that it was opened for, if that was kept.
+    pub purpose: Option<(&'p str, Label)>,
 }
 
 /// An envelope as it came.

@@ -41,20 +41,21 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a session's papers, unless they are kept already: the first tell where its keys stood.
+    /// Keeps a session's papers. Those of a session that was let back and is taken off again replace what was kept of
+    /// it, and no key's sequence goes back: see [`Papers::after`].
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn keep_papers(&self, papers: &[(PublicKey, Papers)]) -> Result<(), StoreError> {
-        let rows = papers.iter().map(|(identity, papers)| Ok((identity, papers, self.encode(papers)?)));
-        let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
         self.write(|tx| {
             let mut table = tx.open_table(PAPERS)?;
-            for (identity, papers, bytes) in &rows {
+            for (identity, papers) in papers {
                 let key = (identity.as_bytes(), papers.session.as_bytes());
-                if table.get(key)?.is_none() {
-                    table.insert(key, bytes.as_slice())?;
+                let mut papers = papers.clone();
+                if let Some(before) = table.get(key)? {
+                    papers.after(&decode(before.value())?);
                 }
+                table.insert(key, encode(&papers)?.as_slice())?;
             }
             Ok(())
         })
@@ -390,7 +391,9 @@ mod tests {
     use bytes::Bytes;
     use sealbus_envelope::{
         identity::{BusId, SigningKey},
-        name::AgentToken,
+        keys::KeyId,
+        label::Label,
+        name::{AgentToken, Name},
         order::{OrderId, OrderKind, Target},
         reason::Reason,
     };
@@ -463,6 +466,30 @@ mod tests {
         assert_eq!(store.discard_evidence(&discard, &key(), Millis(100)).unwrap(), Some(2));
         let waiting = store.waiting_evidence(&key(), u64::MAX, 10).unwrap();
         assert_eq!(waiting.iter().map(|(kept, _)| kept.n).collect::<Vec<_>>(), [3], "nobody has seen it");
+    }
+
+    #[test]
+    fn papers_of_a_session_that_came_back_are_those_of_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("guard.redb")).unwrap();
+        let session = SessionId::from_bytes([1; 32]);
+        let id = |n| KeyId::from_bytes([n; 16]);
+        let label = Label::BOTTOM;
+        let papers = |keys: &[(u8, u64)]| Papers {
+            agent: AgentToken::parse("mallory-abcdefghij").unwrap(),
+            session,
+            credential: String::new(),
+            certificate: Vec::new(),
+            keys: keys.iter().map(|(n, next)| (id(*n), *next)).collect(),
+            purposes: keys.iter().map(|(n, _)| (id(*n), Name::parse("tips").unwrap(), label)).collect(),
+        };
+        store.keep_papers(&[(key(), papers(&[(1, 5), (2, 9), (3, 4)]))]).unwrap();
+        store.keep_papers(&[(key(), papers(&[(1, 20), (3, 2), (4, 7)]))]).unwrap();
+        let kept = store.papers(&key(), session).unwrap().unwrap();
+        let next = |n| kept.stood(&id(n)).map(|stood| stood.next);
+        assert_eq!(next(1), Some(20), "copies of what was admitted in between are replays");
+        assert_eq!((next(2), next(3), next(4)), (None, Some(4), Some(7)));
+        assert_eq!(kept.stood(&id(4)).unwrap().purpose, Some(("tips", label)));
     }
 
     #[test]

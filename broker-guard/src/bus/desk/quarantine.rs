@@ -195,15 +195,8 @@ impl Desk {
         let sessions: Vec<SessionId> =
             self.sessions.roster().of_agent(agent.as_str()).map(|session| session.id()).collect();
         if matches!(reason, Reason::Quarantined | Reason::Revoked) {
-            let papers = self.sessions.roster().of_agent(agent.as_str()).map(|session| {
-                Custody::Session(Box::new(custody::Papers {
-                    agent: agent.clone(),
-                    session: session.id(),
-                    credential: session.credential.as_str().to_owned(),
-                    certificate: session.certificate.as_bytes().to_vec(),
-                    keys: session.keys.iter().map(|(id, key)| (*id, key.next)).collect(),
-                }))
-            });
+            let live = self.sessions.roster().of_agent(agent.as_str());
+            let papers = live.map(|session| Custody::Session(Box::new(custody::Papers::of(session))));
             self.todo.custody.extend(papers);
         }
         self.sessions.expel(agent, reason, now, &mut self.effects);
@@ -317,9 +310,16 @@ impl Desk {
                 floor: &floor,
                 barred: if revoked { Some(Reason::Revoked) } else { barred },
             };
-            let keys = papers.get_mut(&session).map(|papers| &mut papers.keys);
-            let next = |key: &KeyId| Some(keys.as_deref()?.iter().find(|(id, _)| id == key)?.1);
-            match self.checker.check_again(view, &judged, &self.seen, next, bytes, now) {
+            let roster = self.sessions.roster();
+            let stood = |key: &KeyId| {
+                let mut stood = papers.get(&session)?.stood(key)?;
+                // The session may be back, and further.
+                if let Some(live) = roster.key((session, *key)) {
+                    stood.next = stood.next.max(live.next);
+                }
+                Some(stood)
+            };
+            match self.checker.check_again(view, &judged, &self.seen, stood, bytes, now) {
                 Ok(permit) => {
                     let header = permit.verified().header();
                     let (key, passed) = (header.key, header.sequence.saturating_add(1));
