@@ -638,6 +638,7 @@ impl Desk {
     pub fn replace(&mut self, in_force: InForce, now: Millis) -> Result<(), Refused> {
         let before = self.sessions.in_force().bundle.head().fields().version;
         let status_before = self.sessions.in_force().status.version;
+        let live: Vec<_> = self.sessions.roster().iter().map(LiveSession::id).collect();
         self.sessions.replace(in_force, now, &mut self.effects)?;
         // What follows from the change stands behind it.
         let consequences: Vec<Effect> = self.effects.drain().collect();
@@ -663,6 +664,10 @@ impl Desk {
             self.holds.follow(&self.sessions.in_force().policy);
         }
         self.carry_out(now);
+        // Of who is revoked, or has no right to be here any more, no answer comes.
+        let over: Vec<_> =
+            live.into_iter().filter(|session| self.sessions.roster().get(*session).is_none()).collect();
+        self.fail_requests_to(&over, now);
         self.follow_workflows();
         self.show_versions();
         Ok(())

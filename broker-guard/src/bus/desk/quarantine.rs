@@ -214,7 +214,12 @@ impl Desk {
             }))
         });
         self.todo.custody.extend(seized);
-        for (digest, open) in self.checker.fail_requests(&sessions) {
+        self.fail_requests_to(&sessions, now);
+    }
+
+    /// Tells who waits for an answer of these sessions, which are over, that none will come.
+    pub(super) fn fail_requests_to(&mut self, sessions: &[SessionId], now: Millis) {
+        for (digest, open) in self.checker.fail_requests(sessions) {
             let mut denial = Denial::bare(Refused::new(Reason::ResponderQuarantined, "responder"));
             denial.digest = Some(digest);
             denial.subject = Some(open.subject.to_string());
