@@ -97,6 +97,11 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// The same where one line is one event: a line break in the text would begin a line that looks like another event.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
 /// Characters that change the direction of what follows, so that text reads as other than it is.
 const fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -128,6 +133,7 @@ mod tests {
     fn a_payload_cannot_steer_the_terminal() {
         assert_eq!(printable("grün\n\tok"), "grün\n\tok");
         assert_eq!(printable("\x1b[2Jx\u{202e}y\r"), "\\u{1b}[2Jx\\u{202e}y\\u{d}");
+        assert_eq!(one_line("grün\n\tok\x1b"), "grün\\n\\tok\\u{1b}");
     }
 
     #[test]

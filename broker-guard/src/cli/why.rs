@@ -17,6 +17,7 @@ use super::{
     busdir::{BusArg, BusDir},
     failure::{Exit, Failure},
     output::{BAD, FAINT, GOOD, Output, STRONG, paint},
+    session::one_line,
     when::rfc3339,
 };
 use crate::audit::{
@@ -138,9 +139,7 @@ fn tell(
 fn text(found: &Found, bundle: &sealbus_envelope::policy::Bundle) -> String {
     let tables = bundle.tables();
     let mut out = String::new();
-    let mut put = |name: &str, value: &str| {
-        let _ = write!(out, "\n  {name:<9} {value}");
-    };
+    let mut put = |name: &str, value: &str| out.push_str(&fact(name, value));
     let entry = &found.entry;
     let (head, reason) = match &entry.body {
         Body::Admitted(a) => {
@@ -149,7 +148,7 @@ fn text(found: &Found, bundle: &sealbus_envelope::policy::Bundle) -> String {
         }
         Body::Denied(d) => {
             facts_denied(d, tables, &mut put);
-            (paint(BAD, format_args!("denied: {}", d.reason)).to_string(), Some(d))
+            (paint(BAD, format_args!("denied: {}", one_line(&d.reason))).to_string(), Some(d))
         }
         _ => return line(found.leaf, entry, Some(tables)),
     };
@@ -184,6 +183,11 @@ fn text(found: &Found, bundle: &sealbus_envelope::policy::Bundle) -> String {
             write!(out, "\n\n  {}\n  {}: {}", reason.meaning(), paint(STRONG, "what to do"), reason.remedy());
     }
     format!("{head}{out}")
+}
+
+/// One line. Facts of a denied envelope are what its sender wrote, control characters included.
+fn fact(name: &str, value: &str) -> String {
+    format!("\n  {name:<9} {}", one_line(value))
 }
 
 fn facts_admitted(a: &Admitted<'_>, tables: &Tables, put: &mut impl FnMut(&str, &str)) {
@@ -259,4 +263,15 @@ fn object(found: &Found, tables: &Tables) -> Value {
         "checks": checks,
         "entry": entry,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_fact_steers_the_terminal_or_begins_a_line() {
+        let shown = fact("subject", "x\x1b[2J\u{202e}\n  verdict   admitted");
+        assert_eq!(shown, "\n  subject   x\\u{1b}[2J\\u{202e}\\n  verdict   admitted");
+    }
 }

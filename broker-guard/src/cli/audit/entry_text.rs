@@ -4,6 +4,7 @@ use sealbus_envelope::{label::Label, policy::Tables};
 
 use super::super::{
     output::{BAD, FAINT, GOOD, paint},
+    session::one_line,
     when::clock,
 };
 use crate::audit::entry::{Body, Entry};
@@ -22,8 +23,14 @@ pub(crate) fn line(leaf: u64, entry: &Entry<'_>, tables: Option<&Tables>) -> Str
         paint(FAINT, format_args!("{leaf:>6}")),
         paint(FAINT, format_args!("{date} {}", clock(entry.time))),
         paint(style, format_args!("{kind:<13}")),
-        what(&entry.body, tables)
+        told(&entry.body, tables)
     )
+}
+
+/// What happened, escaped as a whole: the log keeps what was on the wire, such as the subject of a denied envelope, as
+/// it came, and with it an agent could rewrite the screen of who looks into its denial.
+fn told(body: &Body<'_>, tables: Option<&Tables>) -> String {
+    one_line(&what(body, tables))
 }
 
 fn what(body: &Body<'_>, tables: Option<&Tables>) -> String {
@@ -113,4 +120,103 @@ fn label_numbers(label: Label) -> String {
     let compartments: Vec<_> = label.compartments.iter().map(|n| n.to_string()).collect();
     let compartments = if compartments.is_empty() { "-".to_owned() } else { compartments.join("+") };
     format!("{}/{compartments}/{}", label.level.number(), label.integrity.number())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::audit::{
+        entry::{
+            Approval, Connection, ConnectionResult, Denied, HoldEnded, Order, PolicyChange, Quarantine,
+            Session, Start, Workflow,
+        },
+        hex::Hex,
+    };
+    use sealbus_envelope::time::Millis;
+
+    /// Clears the screen, turns the direction of writing, and begins a line of its own.
+    const EVIL: Cow<'static, str> = Cow::Borrowed("x\x1b[2J\u{202e}\r\n\t0 forged");
+
+    #[test]
+    fn no_text_of_the_log_steers_the_terminal_or_begins_a_line() {
+        let (digest, text) = (Hex([7; 32]), || Some(EVIL));
+        let bodies = [
+            Body::Start(Start { previous: None, clean: true, program: EVIL }),
+            Body::Denied(Denied {
+                reason: EVIL,
+                count: 2,
+                sender: text(),
+                rule: text(),
+                subject: text(),
+                detail: text(),
+                ..Denied::default()
+            }),
+            Body::Order(Order {
+                order: EVIL,
+                digest,
+                target: EVIL,
+                signers: vec![EVIL],
+                accepted: false,
+                reason: text(),
+                id: None,
+                why: text(),
+            }),
+            Body::Connection(Connection {
+                agent: text(),
+                server: EVIL,
+                result: ConnectionResult::Accepted,
+                reason: text(),
+                session: None,
+                host: text(),
+            }),
+            Body::Session(Session { session: digest, agent: EVIL, event: EVIL }),
+            Body::PolicyChange(PolicyChange { what: EVIL, from: None, to: 1, digest }),
+            Body::Quarantine(Quarantine {
+                agent: EVIL,
+                from: EVIL,
+                to: EVIL,
+                reason: EVIL,
+                evidence: Vec::new(),
+                confirmed: None,
+                detail: text(),
+            }),
+            Body::Workflow(Workflow {
+                workflow: EVIL,
+                to: EVIL,
+                trigger: EVIL,
+                agent: text(),
+                reason: text(),
+                evidence: None,
+                detail: text(),
+            }),
+            Body::Approval(Approval {
+                digest,
+                person: text(),
+                key: EVIL,
+                approve: true,
+                signed: Millis(1),
+                accepted: false,
+                reason: text(),
+                missing: 1,
+            }),
+            Body::HoldEnded(HoldEnded {
+                digest,
+                envelope: Hex([1; 16]),
+                sender: EVIL,
+                rule: EVIL,
+                subject: EVIL,
+                released: false,
+                reason: text(),
+                people: vec![EVIL],
+                waited_ms: 1,
+            }),
+        ];
+        for body in &bodies {
+            let shown = told(body, None);
+            assert!(shown.contains("\\u{1b}[2J"), "{shown:?}");
+            assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}'), "{shown:?}");
+        }
+    }
 }

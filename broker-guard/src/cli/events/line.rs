@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::{
     output::{BAD, FAINT, GOOD, STRONG, paint},
-    session::printable,
+    session::one_line,
     when::{clock, date},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn line(event: &Value) -> String {
     let none = Value::Null;
     let said = unmapped(event).unwrap_or(&none);
-    let text = |key: &str| said.get(key).and_then(Value::as_str).map(printable);
+    let text = |key: &str| said.get(key).and_then(Value::as_str).map(one_line);
     let kind = text("kind").unwrap_or_else(|| "?".to_owned());
     let style = match (event.get("severity_id").and_then(Value::as_u64), kind.as_str()) {
         (_, "started" | "audit_recovered") => GOOD,
@@ -40,4 +40,26 @@ pub(super) fn line(event: &Value) -> String {
     parts.extend(text("detail"));
     parts.extend(text("envelope").map(|id| paint(FAINT, format_args!("sealbus why {id}")).to_string()));
     format!("{} {}  {}", paint(FAINT, when), paint(style, format_args!("{kind:<13}")), parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_text_of_an_event_steers_the_terminal_or_begins_a_line() {
+        let evil = "x\x1b[2J\u{202e}\r\n\t12:00:00 forged";
+        let keys = ["kind", "agent", "subject", "label", "reason", "meaning", "detail", "envelope"];
+        let said: serde_json::Map<_, _> =
+            keys.map(|key| (key.to_owned(), Value::from(evil))).into_iter().collect();
+        let shown = line(&json!({ "unmapped": { "sealbus": said } }));
+        assert_eq!(
+            shown.matches("\\u{1b}[2J\\u{202e}\\u{d}\\n\\t12:00:00 forged").count(),
+            keys.len(),
+            "{shown:?}"
+        );
+        assert!(!shown.contains(['\n', '\t', '\r', '\u{202e}']) && !shown.contains("\x1b[2J"), "{shown:?}");
+    }
 }
