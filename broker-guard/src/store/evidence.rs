@@ -473,7 +473,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("guard.redb")).unwrap();
         let session = SessionId::from_bytes([1; 32]);
-        let id = |n| KeyId::from_bytes([n; 16]);
+        let id = |n| KeyId::from_bytes([n; 32]);
         let label = Label::BOTTOM;
         let papers = |keys: &[(u8, u64)]| Papers {
             agent: AgentToken::parse("mallory-abcdefghij").unwrap(),
