@@ -155,25 +155,37 @@ impl Way {
         }
     }
 
-    /// The one held envelope whose digest or id begins with `prefix`.
+    /// The one held envelope whose digest begins with `prefix`.
     async fn find(&self, prefix: &str) -> Result<HeldReport, Failure> {
-        let wanted = prefix.to_ascii_lowercase();
-        if wanted.len() < 4 || !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let message = format!("`{}` is no beginning of a digest", printable(prefix));
-            let remedy = "give at least 4 of its characters, as `sealbus approvals list` shows them";
-            return Err(Failure::told(Exit::Config, "usage", message, remedy));
-        }
-        let (held, _) = self.held().await?;
-        let mut found = held
-            .into_iter()
-            .filter(|one| one.digest.starts_with(&wanted) || one.envelope.starts_with(&wanted));
-        let one = found.next().ok_or_else(|| not_held(prefix))?;
-        if found.next().is_some() {
-            let message = format!("several that are held begin with `{wanted}`");
-            return Err(Failure::told(Exit::Config, "ambiguous", message, "give more of the digest"));
-        }
-        Ok(one)
+        check_prefix(prefix)?;
+        pick(self.held().await?.0, prefix)
     }
+}
+
+/// How many characters of a digest name an envelope. A sender tries out envelopes until one's digest begins as
+/// another's does: for 4 characters in no time, for 16 not in the time that anything waits.
+const SHORTEST: usize = 16;
+
+fn check_prefix(prefix: &str) -> Result<(), Failure> {
+    if prefix.len() >= SHORTEST && prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let message = format!("`{}` is no beginning of a digest", printable(prefix));
+    let remedy =
+        format!("give at least {SHORTEST} of its characters, as `sealbus approvals list` shows them");
+    Err(Failure::told(Exit::Config, "usage", message, remedy))
+}
+
+/// By the digest only: an envelope's id is for its sender to choose, who could choose what an approver is about to type.
+fn pick(held: Vec<HeldReport>, prefix: &str) -> Result<HeldReport, Failure> {
+    let wanted = prefix.to_ascii_lowercase();
+    let mut found = held.into_iter().filter(|one| one.digest.starts_with(&wanted));
+    let one = found.next().ok_or_else(|| not_held(prefix))?;
+    if found.next().is_some() {
+        let message = format!("several that are held begin with `{wanted}`");
+        return Err(Failure::told(Exit::Config, "ambiguous", message, "give more of the digest"));
+    }
+    Ok(one)
 }
 
 fn not_held(what: &str) -> Failure {
@@ -201,10 +213,58 @@ fn whole_digest(text: &str) -> Option<Hash> {
 }
 
 fn short(text: &str) -> String {
-    text.chars().take(12).collect()
+    text.chars().take(SHORTEST).collect()
 }
 
 /// A time of day, and how far away it is.
 fn when(time: Millis, now: Millis) -> String {
     format!("{} ({})", super::when::rfc3339(time), super::when::relative(time, now))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use sealbus_envelope::name::Name;
+
+    use super::*;
+
+    fn held(digest: &str, envelope: &str) -> HeldReport {
+        HeldReport {
+            digest: digest.to_owned(),
+            envelope: envelope.to_owned(),
+            sender: "desk-abcdefghij".to_owned(),
+            session: String::new(),
+            rule: Name::parse("pay").unwrap(),
+            flow_grant: None,
+            subject: "pay.now".to_owned(),
+            label: Label::BOTTOM,
+            size: 1,
+            sealed: Millis(0),
+            received: Millis(0),
+            until: Millis(1),
+            holds: vec![],
+        }
+    }
+
+    fn why(refused: Result<HeldReport, Failure>) -> String {
+        refused.unwrap_err().to_text()
+    }
+
+    #[test]
+    fn an_envelope_is_named_by_its_digest_and_not_by_what_its_sender_chose() {
+        let honest = "5f3a".repeat(16);
+        let other = "0123".repeat(16);
+        // Its id begins as the digest of the other does.
+        let both = || vec![held(&other, &honest), held(&honest, "77")];
+        assert_eq!(pick(both(), &honest.to_uppercase()).unwrap().digest, honest);
+        assert!(why(pick(vec![held(&other, &honest)], &honest)).contains("nothing is held"));
+        assert!(check_prefix("5f3a").is_err(), "as short, a sender makes one that begins alike");
+        assert!(check_prefix("5f3a5f3a5f3a5f3").is_err());
+        assert!(check_prefix("5f3a5f3a5f3a5f3g").is_err());
+        assert!(check_prefix("5f3a5f3a5f3a5f3a").is_ok());
+        assert_eq!(short(&honest).len(), SHORTEST, "what is listed can be typed");
+        let alike = vec![held(&honest, "1"), held(&honest, "2")];
+        assert!(why(pick(alike, &short(&honest))).contains("several"));
+    }
 }

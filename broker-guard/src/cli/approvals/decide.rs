@@ -1,6 +1,9 @@
 //! `sealbus approvals approve` and `deny`: a person's signature about one sealed envelope.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+};
 
 use sealbus_envelope::{
     approval::{Approval, SignedApproval},
@@ -23,26 +26,27 @@ use crate::{
 
 const APPROVE: &str = "\
 Examples:
-  sealbus approvals approve 5f3a --key ann.seed
-  sealbus approvals approve 5f3a --key ann.seed --creds ann.creds     from any machine
+  sealbus approvals approve 5f3a0c1d9b2e7a48 --key ann.seed
+  sealbus approvals approve 5f3a0c1d9b2e7a48 --key ann.seed --creds ann.creds   from any machine
+  sealbus approvals approve DIGEST --key ann.seed --yes               in a script, all of the digest
   sealbus approvals approve DIGEST --key ann.seed --out ann.approval  to carry, without a network
   sealbus approvals submit ann.approval                               by anybody
 
 Signs the digest: these sealed bytes on this bus, and no others. What the guard says of them is
-compared with what stands in them first. When enough people have approved, the message goes to its
+compared with what stands in them, shown, and asked about first. When enough people have approved, the message goes to its
 readers, who count the signatures again.";
 
 const DENY: &str = "\
 Examples:
-  sealbus approvals deny 5f3a --key ann.seed
-  sealbus approvals deny 5f3a --key ann.seed --creds ann.creds
+  sealbus approvals deny 5f3a0c1d9b2e7a48 --key ann.seed
+  sealbus approvals deny 5f3a0c1d9b2e7a48 --key ann.seed --creds ann.creds
 
 One denial by an approver is enough. The sender is told.";
 
 /// What both take.
 #[derive(Debug, clap::Args)]
 struct Decision {
-    /// Beginning of the digest, or of the envelope's id; all of the digest with `--out`
+    /// At least 16 characters of the digest; all of it with `--yes`, and for `--out` without a network
     digest: String,
     /// Your key: `sealbus approvals key` makes one
     #[arg(long, env = "SEALBUS_APPROVER_KEY", value_name = "FILE")]
@@ -50,6 +54,9 @@ struct Decision {
     /// Write what was signed to this file, and bring it to no guard
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Sign without asking; needs all of the digest
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     way: WayArg,
 }
@@ -79,6 +86,10 @@ pub(crate) fn deny(args: &DenyArgs, output: &Output) -> Result<(), Failure> {
 }
 
 fn decide(args: &Decision, approve: bool, output: &Output) -> Result<(), Failure> {
+    if args.yes && whole_digest(&args.digest).is_none() {
+        let message = "`--yes` signs without asking, so it needs all of the digest";
+        return Err(Failure::told(Exit::Config, "usage", message, "`sealbus approvals show` tells it"));
+    }
     let key = read_seed(&args.key, KeyKind::User)?;
     if let (Some(path), Some(digest)) = (&args.out, whole_digest(&args.digest)) {
         let signed = sign(args.way.bus_id()?, digest, approve, &key);
@@ -103,14 +114,33 @@ async fn with(
     let digest = digest(&report)?;
     // A guard that describes one thing and has another signed is found out here.
     show::check(&report, &way.sealed(digest).await?, way.bus())?;
-    if !output.is_json() {
-        output.remark(show::text(way, &report, None, now()).lines().next().unwrap_or_default());
+    if !args.yes {
+        output.remark(show::about(way, &report, now()));
+        ask(approve, output)?;
     }
     let signed = sign(way.bus(), digest, approve, key);
     if let Some(path) = &args.out {
         return write(path, &signed, output);
     }
     tell(&way.submit(&signed).await?, approve, output)
+}
+
+/// Nobody signs what they have not seen: several that wait may look alike until one reads who sent them and where to.
+fn ask(approve: bool, output: &Output) -> Result<(), Failure> {
+    let word = if approve { "approve" } else { "deny" };
+    if !std::io::stdin().is_terminal() {
+        let message = format!("there is nobody to ask whether to {word} it");
+        return Err(Failure::told(Exit::Config, "usage", message, "give `--yes` and all of the digest"));
+    }
+    output.remark(format!("Sign to {word} this? [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|source| {
+        Failure::because(Exit::Failure, "stdin", "cannot read stdin", "give `--yes` and all of the digest", source)
+    })?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::told(Exit::Failure, "not_signed", "nothing was signed", "answer `y` to sign"))
 }
 
 fn sign(bus: BusId, envelope: Hash, approve: bool, key: &SigningKey) -> SignedApproval {

@@ -11,7 +11,7 @@ use sealbus_envelope::{
 };
 use serde_json::{Value, json};
 
-use super::{Way, WayArg, digest, when};
+use super::{Way, WayArg, digest, short, when};
 use crate::{
     cli::{
         failure::{Exit, Failure},
@@ -25,9 +25,9 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  sealbus approvals show 5f3a
-  sealbus approvals show 5f3a --open --creds ann.creds     open it on this machine
-  sealbus approvals show 5f3a --out held.envelope          the sealed bytes, to keep
+  sealbus approvals show 5f3a0c1d9b2e7a48
+  sealbus approvals show 5f3a0c1d9b2e7a48 --open --creds ann.creds  open it on this machine
+  sealbus approvals show 5f3a0c1d9b2e7a48 --out held.envelope       the sealed bytes, to keep
 
 What is approved is the digest: these sealed bytes and no others. With --open you see what is in
 them, if your agent is a named reader of the rule and the sender is still there to hand over its
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Beginning of the digest, or of the envelope's id
+    /// At least 16 characters of the digest
     digest: String,
     /// Open it: needs `--creds` of an agent that is a named reader of the rule
     #[arg(long, requires = "creds")]
@@ -111,7 +111,8 @@ pub(super) fn check(report: &HeldReport, sealed: &[u8], bus: BusId) -> Result<()
     Ok(())
 }
 
-pub(super) fn text(way: &Way, report: &HeldReport, opened: Option<&HeldMessage>, now: Millis) -> String {
+/// The envelope as its header has it, which [`check`] compared.
+pub(super) fn about(way: &Way, report: &HeldReport, now: Millis) -> String {
     let mut text = format!("{}\n", paint(STRONG, &report.digest));
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<10} {value}");
@@ -129,6 +130,11 @@ pub(super) fn text(way: &Way, report: &HeldReport, opened: Option<&HeldMessage>,
     line("sealed", when(report.sealed, now));
     line("received", when(report.received, now));
     line("until", when(report.until, now));
+    text
+}
+
+fn text(way: &Way, report: &HeldReport, opened: Option<&HeldMessage>, now: Millis) -> String {
+    let mut text = about(way, report, now);
     for hold in &report.holds {
         hold_text(&mut text, hold, now);
     }
@@ -146,8 +152,7 @@ pub(super) fn text(way: &Way, report: &HeldReport, opened: Option<&HeldMessage>,
         }
         text.push('\n');
     }
-    let short: String = report.digest.chars().take(12).collect();
-    let _ = write!(text, "\nsealbus approvals approve {short} --key FILE    or: deny");
+    let _ = write!(text, "\nsealbus approvals approve {} --key FILE    or: deny", short(&report.digest));
     text
 }
 
