@@ -352,32 +352,43 @@ pub struct Due {
 struct Waiting {
     held: Held,
     bytes: Bytes,
-    /// Lists that were told, in the order of the holds and their lists.
+    /// Lists that were told, in the order of when they are.
     told: usize,
-    /// The highest sequence number that went on to readers under the same key since.
-    overtaken: u64,
+    /// When the next list is told; none if all were. Thousands wait, and each second asks them all.
+    ask_at: Option<Millis>,
+}
+
+/// What waits under one key.
+#[derive(Debug, Default)]
+struct UnderKey {
+    count: usize,
+    /// The highest sequence number that went on to readers since the first of these waits.
+    passed: u64,
 }
 
 impl Waiting {
     /// The lists whose turn has come since it was last asked.
     fn ask(&mut self, now: Millis) -> Vec<Asked> {
+        if self.ask_at.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
         let held = &self.held;
-        let of = |wanted: &'_ Wanted| -> Vec<(WantedBy, ApproverList)> {
-            wanted.hold.lists.iter().map(|list| (wanted.by.clone(), list.clone())).collect()
-        };
-        let mut lists: Vec<_> = held.wanted.iter().flat_map(of).collect();
+        let wanted = held.wanted.iter();
+        let mut lists: Vec<(&WantedBy, &ApproverList)> =
+            wanted.flat_map(|Wanted { by, hold }| hold.lists.iter().map(move |list| (by, list))).collect();
         lists.sort_by_key(|(_, list)| list.after_ms);
-        lists.retain(|(_, list)| held.received.plus(u64::from(list.after_ms)) <= now);
-        let before = self.told;
-        let asked = |(by, list): (WantedBy, ApproverList)| Asked {
+        let at = |list: &ApproverList| held.received.plus(u64::from(list.after_ms));
+        let due = lists.iter().filter(|(_, list)| at(list) <= now).count();
+        let asked = |(by, list): &(&WantedBy, &ApproverList)| Asked {
             digest: held.digest,
-            by,
-            list: list.name,
-            people: list.people.into_iter().map(|(name, _)| name).collect(),
+            by: WantedBy::clone(by),
+            list: list.name.clone(),
+            people: list.people.iter().map(|(name, _)| name.clone()).collect(),
             escalated: list.after_ms > 0,
         };
-        let asked: Vec<Asked> = lists.into_iter().skip(before).map(asked).collect();
-        self.told += asked.len();
+        let asked: Vec<Asked> = lists.iter().take(due).skip(self.told).map(asked).collect();
+        self.ask_at = lists.get(due).map(|(_, list)| at(list));
+        self.told = self.told.max(due);
         asked
     }
 }
@@ -389,8 +400,7 @@ pub struct Holds {
     /// By when they came: what is listed first is what waits longest.
     order: BTreeSet<(Millis, Hash)>,
     of_sender: HashMap<AgentToken, (usize, usize)>,
-    /// How many wait under each key.
-    of_key: HashMap<(SessionId, KeyId), usize>,
+    of_key: HashMap<(SessionId, KeyId), UnderKey>,
     bytes: usize,
 }
 
@@ -422,9 +432,10 @@ impl Holds {
         let of_sender = self.of_sender.entry(held.agent.clone()).or_default();
         *of_sender = (of_sender.0 + 1, of_sender.1 + bytes.len());
         self.bytes += bytes.len();
-        *self.of_key.entry((held.session, held.key)).or_default() += 1;
+        self.of_key.entry((held.session, held.key)).or_default().count += 1;
         self.order.insert((held.received, held.digest));
-        self.waiting.insert(held.digest, Waiting { held, bytes, told: 0, overtaken: 0 });
+        let ask_at = Some(held.received);
+        self.waiting.insert(held.digest, Waiting { held, bytes, told: 0, ask_at });
     }
 
     /// Takes an envelope out: it is decided.
@@ -444,9 +455,9 @@ impl Holds {
             }
         }
         let key = (held.session, held.key);
-        if let Some(count) = self.of_key.get_mut(&key) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+        if let Some(under) = self.of_key.get_mut(&key) {
+            under.count = under.count.saturating_sub(1);
+            if under.count == 0 {
                 self.of_key.remove(&key);
             }
         }
@@ -516,31 +527,25 @@ impl Holds {
             let wanted = wanted(policy, held.rule.as_str(), held.flow_grant.as_ref().map(Name::as_str));
             if !wanted.is_empty() && wanted != held.wanted {
                 held.wanted = wanted;
-                waiting.told = 0;
+                (waiting.told, waiting.ask_at) = (0, Some(held.received));
             }
         }
     }
 
-    /// An envelope went on to readers: those held under its key are behind it now.
+    /// An envelope went on to readers: those held under its key are behind it now. Each admission asks, so it must not
+    /// cost more the more a sender has waiting.
     pub fn passed(&mut self, session: SessionId, key: KeyId, sequence: u64) {
-        if !self.of_key.contains_key(&(session, key)) {
-            return;
-        }
-        let alike = self
-            .waiting
-            .values_mut()
-            .filter(|waiting| (waiting.held.session, waiting.held.key) == (session, key));
-        for waiting in alike {
-            waiting.overtaken = waiting.overtaken.max(sequence);
+        if let Some(under) = self.of_key.get_mut(&(session, key)) {
+            under.passed = under.passed.max(sequence);
         }
     }
 
     /// Whether readers would take it for a replay: so many of its key went past it that they no longer know.
     #[must_use]
     pub fn is_overtaken(&self, digest: &Hash) -> bool {
-        self.waiting.get(digest).is_some_and(|waiting| {
-            waiting.overtaken.saturating_sub(waiting.held.sequence) >= ReplayWindow::WIDTH
-        })
+        let Some(held) = self.get(digest) else { return false };
+        let under = self.of_key.get(&(held.session, held.key));
+        under.is_some_and(|under| under.passed.saturating_sub(held.sequence) >= ReplayWindow::WIDTH)
     }
 
     /// What is held with this digest.

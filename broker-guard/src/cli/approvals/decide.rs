@@ -135,7 +135,13 @@ fn ask(approve: bool, output: &Output) -> Result<(), Failure> {
     output.remark(format!("Sign to {word} this? [y/N]"));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(|source| {
-        Failure::because(Exit::Failure, "stdin", "cannot read stdin", "give `--yes` and all of the digest", source)
+        Failure::because(
+            Exit::Failure,
+            "stdin",
+            "cannot read stdin",
+            "give `--yes` and all of the digest",
+            source,
+        )
     })?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());

@@ -142,6 +142,23 @@ fn what_went_past_it_is_known_as_far_as_readers_know() {
     assert!(holds.is_overtaken(&[3; 32]));
 }
 
+/// How far readers are is known of the key, not of each envelope that waits under it.
+#[test]
+fn what_comes_to_wait_late_is_behind_what_went_on_before() {
+    let mut holds = Holds::default();
+    let one = |n| held(n, ALICE, 0, 1_000_000, vec![hold(1, 60_000, &[("duty", 0, &[1])])]);
+    let (session, key) = (one(1).session, one(1).key);
+    holds.insert(one(1), Bytes::new());
+    holds.passed(session, key, 2 + ReplayWindow::WIDTH);
+    holds.insert(one(2), Bytes::new());
+    holds.insert(one(3), Bytes::new());
+    assert_eq!([1, 2, 3].map(|n| holds.is_overtaken(&[n; 32])), [true, true, false]);
+    // Until none waits.
+    [1, 2, 3].iter().for_each(|n| drop(holds.remove(&[*n; 32])));
+    holds.insert(one(1), Bytes::new());
+    assert!(!holds.is_overtaken(&[1; 32]));
+}
+
 /// One thing that happens to what is held.
 #[derive(Debug, Clone)]
 enum Step {
