@@ -110,6 +110,11 @@ impl View {
         Duration::from_millis(holds.map(|hold| u64::from(hold.deadline_ms)).max().unwrap_or(0))
     }
 
+    /// The same for a rule by its name; zero if it does not concern us.
+    pub(crate) fn held_under(&self, rule: &str, flow_grant: Option<&str>) -> Duration {
+        self.rule(rule).map_or(Duration::ZERO, |rule| self.held_for(rule, flow_grant))
+    }
+
     /// The longest that a message under this rule can wait for people.
     pub(crate) fn held_at_most(&self, rule: &Rule) -> Duration {
         let grants = self.grants.iter().filter(|grant| grant.to.overlaps(&rule.pattern));

@@ -1,10 +1,12 @@
 //! What waits for people, from the session's side: its own messages, and what an approver asks the guard for.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sealbus_envelope::{
     control::{AskHeld, Handed, HeldNotice, SubmitApproval, Submitted, verb},
     hash::{Hash, hex},
+    name::Name,
+    time::Millis,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
@@ -44,6 +46,12 @@ impl Asking {
     }
 }
 
+/// Until when a notice can say that a message waits, if people have so long; none if nobody has to approve it.
+fn latest(notice: &HeldNotice, people: Duration) -> Option<Millis> {
+    let people = u64::try_from(people.as_millis()).unwrap_or(u64::MAX);
+    (people > 0).then(|| notice.until.min(notice.time.plus(people)))
+}
+
 impl Driver {
     pub(super) fn ask_held(&mut self, digest: Option<Hash>, done: oneshot::Sender<Handed>) {
         let id = self.asking.next;
@@ -64,8 +72,20 @@ impl Driver {
     }
 
     /// A message of ours waits for people. Its content is let go of, and its room in the outbox: people are slow.
-    pub(super) fn on_held(&self, notice: HeldNotice) {
-        let waiting = sync::lock(&self.shared.verdicts).remove(&notice.digest);
+    ///
+    /// Nobody signed the notice. A server that makes one up must not have a caller wait a day where the policy holds
+    /// nothing, nor longer than it gives people.
+    pub(super) fn on_held(&self, mut notice: HeldNotice) {
+        let mut verdicts = sync::lock(&self.shared.verdicts);
+        if let Some(message) = verdicts.get(&notice.digest) {
+            let view = sync::get(&self.shared.view);
+            let grant = message.flow_grant.as_ref().map(Name::as_str);
+            let people = view.map(|view| view.held_under(message.slot.rule.as_str(), grant));
+            let Some(until) = people.and_then(|people| latest(&notice, people)) else { return };
+            notice.until = until;
+        }
+        let waiting = verdicts.remove(&notice.digest);
+        drop(verdicts);
         if let Some(message) = waiting
             && let Some(confirm) = message.confirm
         {
@@ -82,5 +102,26 @@ impl Driver {
     /// Who waits for what people decide about this message, if it was held.
     pub(super) fn decided(&self, digest: &Hash) -> Option<oneshot::Sender<Result<Receipt>>> {
         sync::lock(&self.shared.held).remove(digest).map(|undecided| undecided.confirm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_says_no_more_than_the_policy_gives_people() {
+        let notice = |until| HeldNotice {
+            digest: [1; 32],
+            id: sealbus_envelope::wire::EnvelopeId::from_bytes([1; 16]),
+            subject: "pay.now".to_owned(),
+            approvals: 1,
+            time: Millis(1_000),
+            until: Millis(until),
+        };
+        let minute = Duration::from_secs(60);
+        assert_eq!(latest(&notice(31_000), minute), Some(Millis(31_000)));
+        assert_eq!(latest(&notice(86_401_000), minute), Some(Millis(61_000)));
+        assert_eq!(latest(&notice(31_000), Duration::ZERO), None, "nobody has to approve it");
     }
 }
