@@ -75,7 +75,8 @@ async fn a_replay_waits_until_its_workflow_goes_on() {
     scene.carry_out(OrderKind::Release, &[0, 1]).await;
     scene.carry_out(OrderKind::Pause, &[0, 1]).await;
     scene.carry_out(OrderKind::ReplayEvidence, &[0, 1]).await;
-    scene.report("it waits", |report| report.evidence.waiting == 1).await;
+    let report = scene.report("it waits", |report| report.evidence.replaying).await;
+    assert_eq!((report.evidence.waiting, report.evidence.refused), (2, 0));
     scene.carry_out(OrderKind::Resume, &[0, 1]).await;
     assert_eq!(soon("a message", tips.next()).await.unwrap().payload(), b"one");
     let report = scene.report("the end of it", |report| !report.evidence.replaying).await;
