@@ -661,8 +661,8 @@ impl Desk {
             self.checker.policy_changed();
             self.policy_since = now;
             self.watch_by_policy();
-            self.holds.follow(&self.sessions.in_force().policy);
         }
+        self.follow_holds();
         self.carry_out(now);
         // Of who is revoked, or has no right to be here any more, no answer comes.
         let over: Vec<_> =

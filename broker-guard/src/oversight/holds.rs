@@ -12,7 +12,7 @@ use sealbus_envelope::{
     approval::SignedApproval,
     control::{HeldHold, HeldReport, ListState},
     hash::{Hash, hex},
-    identity::{PublicKey, SessionId},
+    identity::{PublicKey, SessionId, Status},
     keys::KeyId,
     label::Label,
     name::{AgentToken, Name},
@@ -80,6 +80,14 @@ pub fn wanted(policy: &CompiledPolicy, rule: &str, grant: Option<&str>) -> Vec<W
         wanted.push(Wanted { by: WantedBy::Grant(grant.record.name.clone()), hold: hold.clone() });
     }
     wanted
+}
+
+/// Takes away whose keys the status statement revokes: who stole one approves nothing with it, nor did before it was
+/// told of. If too few are left, nothing comes through until the policy names others.
+pub fn strike(wanted: &mut [Wanted], status: &Status) {
+    for list in wanted.iter_mut().flat_map(|wanted| &mut wanted.hold.lists) {
+        list.people.retain(|(_, key)| !status.is_revoked(key));
+    }
 }
 
 /// Why an envelope stops waiting when its time is over.
@@ -519,13 +527,17 @@ impl Holds {
         due
     }
 
-    /// Another policy is in force: what it wants approved is what counts from now on. What it no longer holds goes on
-    /// waiting for the people it was held for; they had been told of it.
-    pub fn follow(&mut self, policy: &CompiledPolicy) {
+    /// Another policy or status is in force: what it wants approved, of people whose keys are good, is what counts
+    /// from now on. What it no longer holds goes on waiting for the people it was held for; they had been told of it.
+    pub fn follow(&mut self, policy: &CompiledPolicy, status: &Status) {
         for waiting in self.waiting.values_mut() {
             let held = &mut waiting.held;
-            let wanted = wanted(policy, held.rule.as_str(), held.flow_grant.as_ref().map(Name::as_str));
-            if !wanted.is_empty() && wanted != held.wanted {
+            let mut wanted = wanted(policy, held.rule.as_str(), held.flow_grant.as_ref().map(Name::as_str));
+            if wanted.is_empty() {
+                wanted.clone_from(&held.wanted);
+            }
+            strike(&mut wanted, status);
+            if wanted != held.wanted {
                 held.wanted = wanted;
                 (waiting.told, waiting.ask_at) = (0, Some(held.received));
             }

@@ -29,7 +29,7 @@ use crate::{
     check::{Denial, Permit},
     events::{Event, Kind},
     oversight::{
-        holds::{Asked, Held, Judged, Wanted},
+        holds::{Asked, Held, Judged, Wanted, strike},
         recheck::{Released, recheck},
     },
 };
@@ -47,8 +47,14 @@ impl Desk {
         for (held, bytes) in held {
             self.holds.insert(held, bytes.into());
         }
-        self.holds.follow(&self.sessions.in_force().policy);
+        self.follow_holds();
         self.count_holds(None);
+    }
+
+    /// Goes by the policy and the status in force from now on.
+    pub(super) fn follow_holds(&mut self) {
+        let in_force = self.sessions.in_force();
+        self.holds.follow(&in_force.policy, &in_force.status);
     }
 
     /// Holds what passed every check; gives what cannot be held.
@@ -107,7 +113,9 @@ impl Desk {
         }
         let names = (Name::parse(header.rule)?, header.flow_grant.map(Name::parse).transpose()?);
         let papers = (session.credential.as_str().to_owned(), session.certificate.as_bytes().to_vec());
-        let policy = (*self.sessions.in_force().policy.digest(), permit.wanted().to_vec());
+        let mut wanted = permit.wanted().to_vec();
+        strike(&mut wanted, &self.sessions.in_force().status);
+        let policy = (*self.sessions.in_force().policy.digest(), wanted);
         let held = Held::new(header, digest, agent, names, papers, policy, now);
         held.check_lifetime(now)?;
         self.holds.insert(held, bytes);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 use sealbus_envelope::{
     approval::{self, Approval},
-    identity::{BusId, SigningKey},
+    identity::{BusId, Revocation, SigningKey, Status},
     policy::ApproverList,
 };
 
@@ -59,6 +59,14 @@ fn held(n: u8, agent: &str, received: u64, ttl_ms: u32, holds: Vec<Hold>) -> Hel
 
 fn signed(n: u8, envelope: u8, approve: bool) -> SignedApproval {
     SignedApproval::sign(&Approval { bus: BUS, envelope: [envelope; 32], approve, time: Millis(1) }, &key(n))
+}
+
+/// The status statement that revokes these.
+fn status(revoked: &[u8]) -> Status {
+    let mut revoked: Vec<Revocation> =
+        revoked.iter().map(|n| Revocation { identity: key(*n).public().clone(), at: Millis(1) }).collect();
+    revoked.sort_by_key(|one| *one.identity.as_bytes());
+    Status { bus: BUS, version: 1, policy_version: 1, issued: Millis(0), valid_until: Millis(9), revoked }
 }
 
 const ALICE: &str = "alice-abcdefghij";
@@ -140,6 +148,22 @@ fn what_went_past_it_is_known_as_far_as_readers_know() {
     assert!(!holds.is_overtaken(&[3; 32]));
     holds.passed(session, key, 3 + ReplayWindow::WIDTH);
     assert!(holds.is_overtaken(&[3; 32]));
+}
+
+/// Whoever stole an approver's key approves nothing once it is revoked, nor does what it signed before count.
+#[test]
+fn a_revoked_key_approves_nothing() {
+    let mut wanted = held(1, ALICE, 0, 1_000_000, vec![hold(2, 60_000, &[("duty", 0, &[1, 2, 3])])]);
+    wanted.approvals = vec![signed(1, 1, true), signed(2, 1, true)];
+    assert_eq!(wanted.missing(), 0);
+    strike(&mut wanted.wanted, &status(&[2]));
+    assert_eq!((wanted.missing(), wanted.approved_by(), wanted.proof().len()), (1, vec![name("p1")], 1));
+    let mut holds = Holds::default();
+    holds.insert(wanted, Bytes::new());
+    assert!(holds.tick(Millis(1)).complete.is_empty());
+    assert_eq!(holds.judge(&signed(2, 1, true)).unwrap_err().reason, Reason::ApprovalInvalid);
+    assert_eq!(holds.judge(&signed(2, 1, false)).unwrap_err().reason, Reason::ApprovalInvalid, "nor denies");
+    assert_eq!(holds.judge(&signed(3, 1, true)), Ok(Judged::Counts { missing: 0 }));
 }
 
 /// How far readers are is known of the key, not of each envelope that waits under it.
