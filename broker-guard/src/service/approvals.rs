@@ -13,15 +13,17 @@ use super::running::Guard;
 use crate::clock::now;
 
 impl Guard {
-    pub(super) async fn approval(
-        &mut self,
-        approval: Result<Box<SignedApproval>, Refused>,
-        answer: oneshot::Sender<Submitted>,
-    ) {
-        let submitted = self.desk.approve(approval.map(|approval| *approval), now());
+    pub(super) async fn approval(&mut self, approval: SignedApproval, answer: oneshot::Sender<Submitted>) {
+        let submitted = self.desk.approve(Ok(approval), now());
         self.carry_out().await;
         // Fails only when nobody waits for the answer any more.
         let _ = answer.send(submitted);
+    }
+
+    /// Counts, logs and tells of what is no approval.
+    pub(super) async fn no_approval(&mut self, refused: Refused) {
+        let _answered_before = self.desk.approve(Err(refused), now());
+        self.carry_out().await;
     }
 
     pub(super) fn tell_held(&self, answer: oneshot::Sender<Vec<HeldReport>>) {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use std::time::Instant;
+
 use sealbus_envelope::{
     order::{Order, OrderId, OrderKind, SignedOrder},
     reason::{Reason, Refused},
@@ -16,7 +18,8 @@ use crate::{
     quarantine::state::Change,
 };
 
-/// Of what is refused, one a second is logged and told, after a few at once. All of it is counted.
+/// Of what is refused, one a second is logged and told, after a few at once. All of it that comes to
+/// the loop is counted.
 const TOLD_AT_ONCE: u64 = 10;
 const TOLD_EVERY_MS: u64 = 1_000;
 
@@ -64,13 +67,16 @@ impl Tried {
 
 impl Guard {
     pub(super) async fn asked(&mut self, ask: Ask) {
+        let began = Instant::now();
         match ask {
             Ask::Floors(answer) => {
                 let sessions = self.desk.sessions();
                 // Fails only when nobody waits for the answer any more.
                 let _ = answer.send(sessions.floors().report(sessions.in_force().policy.tables()));
             }
-            Ask::Approve { approval, answer } => self.approval(approval, answer).await,
+            Ask::Approve { approval, answer } => return self.approval(*approval, answer).await,
+            Ask::NoApproval(refused) => self.no_approval(refused).await,
+            Ask::NoOrder(none) => self.no_order(none, now()).await,
             Ask::Held(answer) => self.tell_held(answer),
             Ask::HeldBytes(digest, answer) => self.hand_held(&digest, answer),
             Ask::Workflows(answer) => {
@@ -78,14 +84,12 @@ impl Guard {
             }
             Ask::Quarantine(answer) => self.quarantine_report(answer),
             Ask::Order { order, answer } => {
-                let now = now();
-                let told = match order {
-                    Ok(order) => self.order(&order, now).await,
-                    Err(none) => self.no_order(none, now).await,
-                };
+                let told = self.order(&order, now()).await;
                 let _ = answer.send(told);
+                return;
             }
         }
+        self.asks.answered_page(began);
     }
 
     async fn order(&mut self, order: &SignedOrder, now: Millis) -> OrderAnswer {
@@ -115,14 +119,13 @@ impl Guard {
     }
 
     /// What nobody entitled to it has signed: whatever it says may be made up, so none of it is repeated.
-    async fn no_order(&mut self, none: NoOrder, now: Millis) -> OrderAnswer {
+    async fn no_order(&mut self, none: NoOrder, now: Millis) {
         let NoOrder { refused, digest } = none;
         self.metrics.order(Some(refused.reason));
         if self.telling.may_tell(now) {
             self.desk.record_no_order(digest, refused, now);
             self.order_refused(Event::new(Kind::Order, now), refused).await;
         }
-        OrderAnswer::refused(None, refused)
     }
 
     async fn order_refused(&mut self, event: Event, refused: Refused) {

@@ -36,7 +36,7 @@ use crate::{
     clock::now,
     config::Config,
     events::{Event, Kind, herald::Herald},
-    http::{AuditReport, SessionReport, StatusReport, ask::Ask},
+    http::{AuditReport, SessionReport, StatusReport, ask::Asks},
     metrics::Metrics,
     quarantine::{
         custody::Custody,
@@ -80,7 +80,7 @@ pub(super) struct Guard {
     pub(super) looked: mpsc::Sender<(Changed, Enforced)>,
     pub(super) looks: mpsc::Receiver<(Changed, Enforced)>,
     pub(super) store: Arc<Store>,
-    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) asks: Asks,
     pub(super) telling: Telling,
     pub(super) tried: Tried,
     pub(super) bars: Arc<Bars>,
@@ -111,7 +111,7 @@ impl Guard {
                     self.carry_out().await;
                 }
                 Some(found) = self.offered.recv() => self.found(found).await,
-                Some(ask) = self.asks.recv() => self.asked(ask).await,
+                Some(ask) = self.asks.next() => self.asked(ask).await,
                 Some(part) = self.replays.recv() => self.replay(part).await,
                 Some((changed, enforced)) = self.looks.recv() => self.looked_at(&changed, &enforced).await,
                 turn = self.intake.turn() => match turn {
