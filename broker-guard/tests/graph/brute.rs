@@ -167,7 +167,10 @@ impl World {
             if !self.is_request(rule) {
                 continue;
             }
-            for asker in (0..self.agents.len()).filter(|asker| *asker != who) {
+            // An answer to somebody whom the rule does not name, and who could ask by observe mode only, opens for
+            // nobody: it carries nothing.
+            let named = |asker: &usize| self.records.rules[rule].names_publisher(&self.agents[*asker]);
+            for asker in (0..self.agents.len()).filter(|asker| *asker != who).filter(named) {
                 for question in self.sendable(asker, rule, &[], false, at) {
                     if !self.may_read(who, rule, question, false) {
                         continue;

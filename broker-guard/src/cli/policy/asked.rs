@@ -20,7 +20,7 @@ use super::{
 use crate::policy::{self, compile::CompileError, trial::Trial, words::parse_label};
 
 /// The first byte of a bundle: no text begins with it.
-const BUNDLE: u8 = 0x94;
+const BUNDLE: u8 = 0x95;
 
 /// Which policy is asked.
 #[derive(Debug, Args)]

@@ -1,13 +1,19 @@
 //! A flood: nobody signed it, so nobody is quarantined for it, but whoever sends it is cut off.
 
-use sealbus_client::Event;
+use std::time::Duration;
 
+use sealbus_client::Event;
+use tokio::time::Instant;
+
+use super::super::wire::PATIENCE;
 use super::{Fault, Guardian, Hostile, Stopped, closed, event, has, kicked, reason};
 
 /// How many pieces are written at once, and how often. More than the guard takes before it acts, and less
 /// than would have it act again on what is still under way when the agent has come back.
 const PIECES: usize = 500;
 const VOLLEYS: usize = 9;
+/// How long between two attempts to come back.
+const AGAIN: Duration = Duration::from_millis(300);
 
 impl Hostile {
     pub(super) async fn flood(&mut self) -> Result<Stopped, Fault> {
@@ -32,11 +38,22 @@ impl Hostile {
         event(&mut self.events, |event| matches!(event, Event::Disconnected))
             .await
             .ok_or(Fault::Not("the agent's own connection was not cut"))?;
-        event(&mut self.events, |event| matches!(event, Event::Reconnected))
-            .await
-            .ok_or(Fault::Not("the agent's own client did not come back"))?;
-        self.client.ready(super::super::wire::PATIENCE).await?;
-        self.thief.restart(&self.credentials).await?;
+        // Whoever floods is refused for a second at first, and longer if it goes on.
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = self.client.ready(PATIENCE).await {
+            wait_or(error.into(), deadline).await?;
+        }
+        while let Err(fault) = self.thief.restart(&self.credentials).await {
+            wait_or(fault, deadline).await?;
+        }
         Ok(stopped)
     }
+}
+
+async fn wait_or(fault: Fault, deadline: Instant) -> Result<(), Fault> {
+    if Instant::now() >= deadline {
+        return Err(fault);
+    }
+    tokio::time::sleep(AGAIN).await;
+    Ok(())
 }
