@@ -99,6 +99,10 @@ async def main(given):
         reply="$JS.API.STREAM.DELETE.X",
         headers={"Nats-Rollup": "all", "Sealbus-Admission": "forged"},
     )
+    # Replay, cut, altered, hello, junk: each is answered before the session goes.
+    denied = 0
+    while denied < 5:
+        denied += (await box.next_msg(timeout=20)).subject.endswith(".denied")
     await attacker.nats.close()
 
 

@@ -379,15 +379,15 @@ impl Desk {
             }
             _ => Proof::Attested,
         };
+        // What the evidence itself calls for comes first: its cause names the envelope, a score only adds up.
+        if self.tallies.len() < MAX_TALLIES || self.tallies.contains_key(agent) {
+            let tally = self.tallies.entry(agent.clone()).or_default();
+            match tally.note(denial.refused, &proof, now, &FloodLimits::default()) {
+                Response::Nothing => {}
+                response => self.todo.offenders.push((agent.clone(), response)),
+            }
+        }
         self.saw_denied(agent, denial, &proof, now);
-        if self.tallies.len() >= MAX_TALLIES && !self.tallies.contains_key(agent) {
-            return;
-        }
-        let tally = self.tallies.entry(agent.clone()).or_default();
-        match tally.note(denial.refused, &proof, now, &FloodLimits::default()) {
-            Response::Nothing => {}
-            response => self.todo.offenders.push((agent.clone(), response)),
-        }
     }
 
     /// Whether what was sealed at that time was sealed by somebody who had the time to learn of the policy in

@@ -235,7 +235,8 @@ impl Hostile {
         attacks.push(attack("stay_connected", "stay connected", begun, cut));
 
         let begun = Instant::now();
-        let lobby = |event: &Event| matches!(event, Event::Lobby { .. });
+        // It was told to wait before, when it had flooded.
+        let lobby = |event: &Event| matches!(event, Event::Lobby { reason } if *reason != sealbus_envelope::reason::Reason::RateLimited);
         let refused = match event(&mut self.events, lobby).await {
             Some(Event::Lobby { reason }) => Ok((Guardian::Guard, reason.code().to_owned())),
             _ => Err(Fault::Not("its client was not told why it may not come back")),

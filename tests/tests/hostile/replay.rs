@@ -31,11 +31,6 @@ async fn nothing_is_admitted_twice() {
     mallory.send("notes.a", &envelope).await.unwrap();
     arena.guard_refused("send the same bytes under another rule's subject", &me, Reason::WrongSubject).await;
 
-    let mut fields = mallory.fields(&key, "tips.a");
-    fields.sequence = 0;
-    let again = mallory.seal(&mut key, &fields, b"a new envelope with an old number");
-    mallory.send("tips.a", &again).await.unwrap();
-    arena.guard_refused("use a sequence number again", &me, Reason::Replay).await;
     key.next = 9;
     let (low, high) = {
         let mut fields = mallory.fields(&key, "tips.a");
@@ -50,6 +45,15 @@ async fn nothing_is_admitted_twice() {
 
     // A replay is nothing anybody is to blame for: a server can do it.
     assert!(arena.watch.said("quarantine", &me).is_empty());
+
+    // But two envelopes under one key and number, both signed, no server can make: two hold the session's key.
+    let mut fields = mallory.fields(&key, "tips.a");
+    fields.sequence = 0;
+    let again = mallory.seal(&mut key, &fields, b"a new envelope with an old number");
+    mallory.send("tips.a", &again).await.unwrap();
+    arena.guard_refused("use a sequence number again", &me, Reason::Replay).await;
+    let event = arena.watch.quarantined(&me).await;
+    assert!(event.get("what").unwrap().as_str().unwrap().contains("second-holder"), "{event}");
     arena.close().await;
 }
 
