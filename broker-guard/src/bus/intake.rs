@@ -3,7 +3,7 @@
 //!
 //! A task of its own empties the subscriptions as fast as messages come, because what does not fit there is
 //! dropped for everybody. It reads only which agent the server attests and how large a message is, charges a
-//! [`Bound`](bound::Bound) and queues it for its agent; the desk takes [`Turn`]s in which each agent has its
+//! [`Bound`] and queues it for its agent; the desk takes [`Turn`]s in which each agent has its
 //! share ([`fair`]). What is beyond the bound is dropped and counted, never held against the agent, because a
 //! hostile server can bring it about. Who goes on is cut, and let in again only after a while
 //! ([`backoff`](super::auth::backoff)).

@@ -1,7 +1,7 @@
 //! An event as OCSF writes it (Open Cybersecurity Schema Framework, schema.ocsf.io).
 //!
 //! What every class has is here; what a class adds is in the file of its name. Which kind is of which class is
-//! in [`write`], and told to operators in deploy/EVENTS.md.
+//! in [`fn@write`], and told to operators in deploy/EVENTS.md.
 
 use sealbus_envelope::{reason::Reason, time::Millis};
 use serde_json::{Map, Value, json};

@@ -34,9 +34,9 @@ pub mod verb {
     pub const GRANT: &str = "grant";
     /// [`Want`](super::Want): I cannot open this key's envelopes.
     pub const WANT: &str = "want";
-    /// [`SubmitApproval`](super::SubmitApproval): what a person signed about something held.
+    /// [`SubmitApproval`](crate::control::SubmitApproval): what a person signed about something held.
     pub const APPROVAL: &str = "approval";
-    /// [`AskHeld`](super::AskHeld): what is held, of what this session may read?
+    /// [`AskHeld`](crate::control::AskHeld): what is held, of what this session may read?
     pub const HELD: &str = "held";
     /// [`Bye`](super::Bye): the session ends.
     pub const BYE: &str = "bye";
@@ -66,11 +66,11 @@ pub mod kind {
     pub const FLOOR: &str = "floor";
     /// [`Subscribed`](super::Subscribed): answer to subscribe.
     pub const SUBSCRIBED: &str = "subscribed";
-    /// [`HeldNotice`](super::HeldNotice): what you sent waits for people to approve it.
+    /// [`HeldNotice`](crate::control::HeldNotice): what you sent waits for people to approve it.
     pub const HELD: &str = "held";
-    /// [`Submitted`](super::Submitted): answer to approval.
+    /// [`Submitted`](crate::control::Submitted): answer to approval.
     pub const APPROVAL: &str = "approval";
-    /// [`Handed`](super::Handed): answer to held.
+    /// [`Handed`](crate::control::Handed): answer to held.
     pub const HANDED: &str = "handed";
     /// [`PausedNotice`](super::PausedNotice): which workflows that you send in are paused.
     pub const PAUSED: &str = "paused";

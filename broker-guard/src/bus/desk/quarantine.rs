@@ -1,7 +1,7 @@
 //! What is done at the desk about agents that are off the bus, or watched.
 //!
 //! A flood of who is off the bus costs a map lookup a message: nothing of it is read, logged or told one by one.
-//! What is kept of it goes to [`custody`](crate::quarantine::custody), bounded; all of it is counted, and once a
+//! What is kept of it goes to [`custody`], bounded; all of it is counted, and once a
 //! second one denial tells how much it was.
 
 use std::{

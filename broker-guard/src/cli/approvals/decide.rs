@@ -33,8 +33,8 @@ Examples:
   sealbus approvals submit ann.approval                               by anybody
 
 Signs the digest: these sealed bytes on this bus, and no others. What the guard says of them is
-compared with what stands in them, shown, and asked about first. When enough people have approved, the message goes to its
-readers, who count the signatures again.";
+compared with what stands in them, shown, and asked about first. When enough people have approved,
+the message goes to its readers, who count the signatures again.";
 
 const DENY: &str = "\
 Examples:
