@@ -191,7 +191,7 @@ impl FlowGrant {
 /// # let grant = FlowGrant {
 /// #     name: Name::parse("publish-summary")?, team: Name::parse("editors")?,
 /// #     from: Pattern::parse("findings.>")?, to: Pattern::parse("summary.*")?,
-/// #     from_label: secret, to_label: public, max_bytes: None, rate: None, expires: Millis(9),
+/// #     from_label: secret, to_label: public, max_bytes: None, rate: None, expires: Millis(9), approval: None,
 /// # };
 /// # let fields = |label, flow_grant| HeaderFields {
 /// #     bus: BusId::from_bytes([1; 32]), id: EnvelopeId::from_bytes([2; 16]),
