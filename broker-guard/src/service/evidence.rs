@@ -1,19 +1,24 @@
 //! What is kept of agents that are off the bus, and its delivery after all: off the loop, for disk and stream take
 //! their time.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use sealbus_envelope::{
     hash::{Hash, hex},
     identity::{PublicKey, SigningKey},
+    name::AgentToken,
     reason::Reason,
     subject::WireSubjects,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::running::Guard;
 use crate::{
@@ -40,6 +45,11 @@ use crate::{
 const WAITING: usize = 4_096;
 /// What is written together.
 const BATCH: usize = 128;
+/// How long what is written together may wait for the stream. A server that answers slowly, or never, must not keep
+/// evidence in memory, where it is lost with the guard.
+const STREAM_PATIENCE: Duration = Duration::from_secs(1);
+/// How long evidence goes to the guard's disk instead, once the stream has failed.
+const STREAM_REST: Duration = Duration::from_secs(30);
 /// How many envelopes are judged again between two turns of the loop.
 const REPLAYED: usize = 64;
 /// How long a replay waits for a log that takes nothing.
@@ -104,22 +114,25 @@ impl Custodian {
         bars: Arc<Bars>,
         stream: Option<Stream>,
         wire: WireSubjects,
-    ) -> (Self, mpsc::Sender<Custody>, mpsc::Receiver<Replay>) {
+    ) -> (Self, Handing, mpsc::Receiver<Replay>) {
         let (sender, mut incoming) = mpsc::channel(WAITING);
         let (replays, judged) = mpsc::channel(1);
         let custodian = Self { store, bars, stream, wire, replays };
         let keeper = custodian.clone();
-        tokio::spawn(async move {
+        let keeping = tokio::spawn(async move {
             let mut batch = Vec::with_capacity(BATCH);
+            let mut rests_until = None;
             while incoming.recv_many(&mut batch, BATCH).await > 0 {
-                keeper.keep(batch.drain(..)).await;
+                keeper.keep(batch.drain(..), &mut rests_until).await;
             }
         });
-        (custodian, sender, judged)
+        let handing = Handing { to: sender, keeping, papers: Vec::new(), missed: HashMap::new() };
+        (custodian, handing, judged)
     }
 
-    async fn keep(&self, batch: impl Iterator<Item = Custody>) {
-        let (mut papers, mut listed, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+    /// Papers first: nothing can be judged without them, and they wait for no server.
+    async fn keep(&self, batch: impl Iterator<Item = Custody>, rests_until: &mut Option<Instant>) {
+        let (mut papers, mut envelopes, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
         for custody in batch {
             let agent = match &custody {
                 Custody::Session(papers) => &papers.agent,
@@ -133,30 +146,51 @@ impl Custodian {
             match custody {
                 Custody::Session(session) => papers.push((identity, *session)),
                 Custody::Dropped { count, .. } => dropped.push((identity, count)),
-                Custody::Envelope(sealed) => {
-                    let streamed = self.publish(&sealed).await;
-                    match streamed {
-                        Streamed::Again => dropped.push((identity, 1)),
-                        Streamed::At(place) => {
-                            listed.push(Listed { identity, sealed: *sealed, streamed: Some(place) });
-                        }
-                        Streamed::Not => listed.push(Listed { identity, sealed: *sealed, streamed: None }),
-                    }
+                Custody::Envelope(sealed) => envelopes.push((identity, *sealed)),
+            }
+        }
+        if !papers.is_empty() {
+            self.write(move |store| store.keep_papers(&papers)).await;
+        }
+        let begun = Instant::now();
+        let mut listed = Vec::with_capacity(envelopes.len());
+        for (identity, sealed) in envelopes {
+            let rests = rests_until.is_some_and(|until| Instant::now() < until);
+            let left = STREAM_PATIENCE.saturating_sub(begun.elapsed());
+            let streamed = match &self.stream {
+                Some(stream) if !rests => {
+                    let published = tokio::time::timeout(left, self.publish(stream, &sealed)).await;
+                    published.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+                }
+                _ => Ok(Streamed::Not),
+            };
+            match streamed {
+                Ok(Streamed::Again) => dropped.push((identity, 1)),
+                Ok(Streamed::At(place)) => listed.push(Listed { identity, sealed, streamed: Some(place) }),
+                Ok(Streamed::Not) => listed.push(Listed { identity, sealed, streamed: None }),
+                Err(error) => {
+                    tracing::warn!(
+                        error,
+                        "the stream fails, so evidence is kept on the guard's disk for a while"
+                    );
+                    *rests_until = Some(Instant::now() + STREAM_REST);
+                    listed.push(Listed { identity, sealed, streamed: None });
                 }
             }
         }
+        if !listed.is_empty() || !dropped.is_empty() {
+            self.write(move |store| store.keep_evidence(&listed, &dropped)).await;
+        }
+    }
+
+    async fn write(&self, act: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static) {
         let store = Arc::clone(&self.store);
-        let written = tokio::task::spawn_blocking(move || {
-            store.keep_papers(&papers)?;
-            store.keep_evidence(&listed, &dropped)
-        });
-        if let Ok(Err(error)) = written.await {
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || act(&store)).await {
             tracing::error!(%error, "evidence could not be kept");
         }
     }
 
-    async fn publish(&self, sealed: &Sealed) -> Streamed {
-        let Some(stream) = &self.stream else { return Streamed::Not };
+    async fn publish(&self, stream: &Stream, sealed: &Sealed) -> Result<Streamed, String> {
         let digest: Hash = Sha256::digest(&sealed.bytes).into();
         let claims = Claimed::read(&sealed.bytes);
         let context = json!({
@@ -176,12 +210,9 @@ impl Custodian {
         let id = format!("{}-{}", sealed.agent, hex(&digest));
         match stream.publish(subject, &id, headers, sealed.bytes.clone()).await {
             // The very same bytes are there already: one copy is as good as many.
-            Ok(stored) if stored.duplicate => Streamed::Again,
-            Ok(stored) => Streamed::At(stored.sequence),
-            Err(error) => {
-                tracing::warn!(%error, "evidence is kept on the guard's disk instead");
-                Streamed::Not
-            }
+            Ok(stored) if stored.duplicate => Ok(Streamed::Again),
+            Ok(stored) => Ok(Streamed::At(stored.sequence)),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -277,11 +308,41 @@ enum Streamed {
     Not,
 }
 
-/// Hands evidence over; what there is no room for is counted.
-pub(super) fn hand_over(to: &mpsc::Sender<Custody>, custody: Vec<Custody>, metrics: &Metrics) {
-    for custody in custody {
-        if to.try_send(custody).is_err() {
-            metrics.evidence_dropped.inc();
+/// The way from the loop to who keeps evidence, which the loop never waits for.
+#[derive(Debug)]
+pub(super) struct Handing {
+    to: mpsc::Sender<Custody>,
+    keeping: JoinHandle<()>,
+    /// Papers that there was no room for: the next time they go first.
+    papers: Vec<Custody>,
+    /// Envelopes that there was no room for, to be counted in their agent's account.
+    missed: HashMap<AgentToken, u64>,
+}
+
+impl Handing {
+    /// Hands evidence over; what there is no room for is counted.
+    pub(super) fn hand_over(&mut self, custody: Vec<Custody>, metrics: &Metrics) {
+        let missed = self.missed.drain().map(|(agent, count)| Custody::Dropped { agent, count });
+        let before: Vec<_> = self.papers.drain(..).chain(missed).collect();
+        for custody in before.into_iter().chain(custody) {
+            let Err(error) = self.to.try_send(custody) else { continue };
+            match error.into_inner() {
+                papers @ Custody::Session(_) => self.papers.push(papers),
+                Custody::Dropped { agent, count } => *self.missed.entry(agent).or_default() += count,
+                Custody::Envelope(sealed) => {
+                    metrics.evidence_dropped.inc();
+                    *self.missed.entry(sealed.agent).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// Hands over what is left, and waits until all of it is written.
+    pub(super) async fn finish(mut self, metrics: &Metrics, patience: Duration) {
+        self.hand_over(Vec::new(), metrics);
+        drop(self.to);
+        if tokio::time::timeout(patience, self.keeping).await.is_err() {
+            tracing::error!("stopped before all evidence was written");
         }
     }
 }

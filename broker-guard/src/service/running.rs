@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ServiceError,
-    evidence::{self, Custodian, Replay},
+    evidence::{Custodian, Handing, Replay},
     orders::{Telling, Tried},
     policies::Found,
 };
@@ -38,10 +38,7 @@ use crate::{
     events::{Event, Kind, herald::Herald},
     http::{AuditReport, SessionReport, StatusReport, ask::Asks},
     metrics::Metrics,
-    quarantine::{
-        custody::Custody,
-        enforce::{Bars, Changed, Enforced, Enforcer, SECOND_LOOK},
-    },
+    quarantine::enforce::{Bars, Changed, Enforced, Enforcer, SECOND_LOOK},
     reload::ReloadError,
     sessions::InForce,
     store::Store,
@@ -85,7 +82,7 @@ pub(super) struct Guard {
     pub(super) tried: Tried,
     pub(super) bars: Arc<Bars>,
     pub(super) custodian: Custodian,
-    pub(super) custody: mpsc::Sender<Custody>,
+    pub(super) custody: Handing,
     pub(super) replays: mpsc::Receiver<Replay>,
 }
 
@@ -209,7 +206,7 @@ impl Guard {
             self.respond(&agent, response).await;
         }
         // After the responses: what is kept is kept of who is in the books.
-        evidence::hand_over(&self.custody, todo.custody, &self.metrics);
+        self.custody.hand_over(todo.custody, &self.metrics);
         offended
     }
 
@@ -404,7 +401,8 @@ impl Guard {
         self.desk.tick(now());
         self.carry_out().await;
         self.herald.stop(DRAIN).await;
-        let Self { desk, verdicts, link, system, .. } = self;
+        let Self { desk, verdicts, link, system, custody, metrics, .. } = self;
+        custody.finish(&metrics, DRAIN).await;
         let synced = desk.sync_handle();
         let upto = synced.progress().written;
         let _ = tokio::time::timeout(DRAIN, synced.synced(upto)).await;
