@@ -250,6 +250,7 @@ impl Guard {
             return Ok(());
         }
         let count = self.store.discard_evidence(what, identity, now).map_err(unavailable)?.ok_or(replayed)?;
+        self.desk.evidence_discarded(token);
         let detail = format!("{count} kept envelopes discarded by order {}: {}", what.id, what.reason);
         let mut event = Event::new(Kind::Evidence, now).about(token).detail(detail);
         event.count = Some(count);

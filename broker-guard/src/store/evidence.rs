@@ -10,7 +10,9 @@ use sealbus_envelope::{
 };
 
 use super::{Failed, META, Store, StoreError, orders::use_up};
-use crate::quarantine::custody::{Account, Claimed, Fate, Job, Kept, MAX_SPOOL_BYTES, Papers, Place, Sealed};
+use crate::quarantine::custody::{
+    Account, Claimed, Fate, Job, Kept, MAX_KEPT, MAX_SPOOL_BYTES, Papers, Place, Sealed,
+};
 
 const KEPT: TableDefinition<'_, (&[u8; 32], u64), &[u8]> = TableDefinition::new("evidence");
 const SPOOL: TableDefinition<'_, (&[u8; 32], u64), &[u8]> = TableDefinition::new("evidence_spool");
@@ -351,6 +353,8 @@ fn settle(account: &mut Account, decided: &[(Kept, Fate)]) -> Vec<Kept> {
     settled.collect()
 }
 
+/// Writes what became of envelopes. Of what is decided the newest [`MAX_KEPT`] stay listed: who is taken off and let
+/// back again and again must not fill the disk with its past.
 fn write_fates(tx: &WriteTransaction, identity: &PublicKey, rows: &[Kept]) -> Result<(), Failed> {
     let mut meta = tx.open_table(META)?;
     let mut spooled = meta.get(SPOOLED)?.map_or(0, |bytes| bytes.value());
@@ -364,6 +368,8 @@ fn write_fates(tx: &WriteTransaction, identity: &PublicKey, rows: &[Kept]) -> Re
         }
         table.insert(key, encode(&row)?.as_slice())?;
     }
+    let over = rows.last().map_or(0, |last| last.n.saturating_sub(u64::from(MAX_KEPT)));
+    table.retain_in((identity.as_bytes(), 0)..=(identity.as_bytes(), over), |_, _| false)?;
     meta.insert(SPOOLED, spooled)?;
     Ok(())
 }
@@ -399,8 +405,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::quarantine::custody::MAX_KEPT;
-
     fn key() -> PublicKey {
         SigningKey::from_seed(&[7; 32]).public().clone()
     }
@@ -490,6 +494,21 @@ mod tests {
         assert_eq!(next(1), Some(20), "copies of what was admitted in between are replays");
         assert_eq!((next(2), next(3), next(4)), (None, Some(4), Some(7)));
         assert_eq!(kept.stood(&id(4)).unwrap().purpose, Some(("tips", label)));
+    }
+
+    #[test]
+    fn what_is_decided_is_listed_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("guard.redb")).unwrap();
+        for _ in 0..2 {
+            let many: Vec<_> = (0..MAX_KEPT).map(|_| listed(b"x", None)).collect();
+            store.keep_evidence(&many, &[]).unwrap();
+            let waiting = store.waiting_evidence(&key(), u64::MAX, usize::MAX).unwrap();
+            let decided: Vec<_> = waiting.into_iter().map(|(kept, _)| (kept, Fate::Discarded)).collect();
+            store.decide_evidence(&key(), &decided, &[], true).unwrap();
+        }
+        let listed = store.newest_evidence(&key(), usize::MAX).unwrap();
+        assert_eq!((listed.len(), listed[0].n), (1_000, 2_000));
     }
 
     #[test]

@@ -242,6 +242,13 @@ impl Desk {
         self.barred.agents.remove(agent.as_str());
     }
 
+    /// What was kept of an agent is discarded: there is room for what it sends from now on.
+    pub fn evidence_discarded(&mut self, agent: &AgentToken) {
+        if let Some(came) = self.barred.agents.get_mut(agent.as_str()) {
+            (came.kept, came.bytes) = (0, 0);
+        }
+    }
+
     /// An agent is watched from now on: half of every rate, and no key for more than `ceiling`.
     pub fn watch(&mut self, agent: &AgentToken, ceiling: Option<Ceiling>) {
         self.checker.watch(agent, true);
