@@ -117,7 +117,12 @@ fn text(
     let mut field =
         |name: &str, value: String| lines.push(cut(&format!("  {name:<10} {}", printable(&value))));
     let cause = &agent.cause;
-    field("why", format!("{} [{}]", cause.meaning, cause.reason));
+    // The order's reason is what the agent is let back from.
+    let why = match (agent.state, &cause.order) {
+        (State::Released, Some(_)) => "people let it back".to_owned(),
+        _ => format!("{} [{}]", cause.meaning, cause.reason),
+    };
+    field("why", why);
     let what = if cause.order.is_some() { String::new() } else { format!(": {}", cause.what) };
     field("by", format!("{}{what}", report::who(cause)));
     if let Some(order) = &cause.order {
