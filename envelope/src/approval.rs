@@ -5,7 +5,8 @@
 //! with it ([`HEADER_NAME`]); a reader counts them again against the signed rule, so a guard cannot approve by itself.
 //!
 //! ```
-//! use sealbus_envelope::{approval::{Approval, SignedApproval, check, header}, identity::{BusId, SigningKey}};
+//! use sealbus_envelope::approval::{Approval, SignedApproval, check, header};
+//! use sealbus_envelope::identity::{BusId, Revocation, SigningKey, Status};
 //! use sealbus_envelope::{name::Name, policy::{ApproverList, Hold}, time::Millis};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
@@ -16,9 +17,13 @@
 //! let hold = Hold { approvals: 2, deadline_ms: 60_000, lists };
 //! let approval = Approval { bus, envelope, approve: true, time: Millis(1) };
 //! let one = SignedApproval::sign(&approval, &ann);
-//! assert!(check(&hold, bus, &envelope, &header(&[one.clone(), one.clone()])).is_err(), "one person is one");
+//! let mut status =
+//!     Status { bus, version: 1, policy_version: 1, issued: Millis(0), valid_until: Millis(9), revoked: vec![] };
+//! assert!(check(&hold, &status, &envelope, &header(&[one.clone(), one.clone()])).is_err(), "one person is one");
 //! let two = SignedApproval::sign(&approval, &bob);
-//! check(&hold, bus, &envelope, &header(&[one, two]))?;
+//! check(&hold, &status, &envelope, &header(&[one.clone(), two.clone()]))?;
+//! status.revoked.push(Revocation { identity: bob.public().clone(), at: Millis(2) });
+//! assert!(check(&hold, &status, &envelope, &header(&[one, two])).is_err(), "a stolen key is nobody's");
 //! # Ok(())
 //! # }
 //! ```
@@ -27,7 +32,7 @@ use data_encoding::BASE64URL_NOPAD;
 
 use crate::{
     hash::Hash,
-    identity::{BusId, PublicKey, Purpose, Signature, SigningKey},
+    identity::{BusId, PublicKey, Purpose, Signature, SigningKey, Status},
     name::Name,
     policy::{Hold, MAX_APPROVALS},
     reason::{Reason, Refused},
@@ -146,12 +151,13 @@ pub fn header(approvals: &[SignedApproval]) -> String {
 }
 
 /// Checks that as many different people as `hold` wants approved this envelope. A person is a name that keys stand for
-/// ([`Hold::person`]): whoever has two keys counts once.
+/// ([`Hold::person`]): whoever has two keys counts once. A key that the status statement revokes counts nothing,
+/// whenever it signed: who stole it writes any time.
 ///
 /// # Errors
 /// What [`SignedApproval::verify`] refuses; `approval_missing` if they are too few; `approval_invalid` if the header is
 /// malformed, or what an approver signed is about another envelope or says no.
-pub fn check(hold: &Hold, bus: BusId, envelope: &Hash, header: &str) -> Result<(), Refused> {
+pub fn check(hold: &Hold, status: &Status, envelope: &Hash, header: &str) -> Result<(), Refused> {
     if header.len() > (MAX_APPROVALS_HEADER * 4).div_ceil(3) {
         return Err(Refused::new(Reason::TooLarge, WHAT));
     }
@@ -160,9 +166,12 @@ pub fn check(hold: &Hold, bus: BusId, envelope: &Hash, header: &str) -> Result<(
     let count = r.array_len(usize::from(MAX_APPROVALS))?;
     let mut people: Vec<&Name> = Vec::with_capacity(count);
     for _ in 0..count {
-        let signed = SignedApproval::verify(r.bin(MAX_APPROVAL)?, bus)?;
+        let signed = SignedApproval::verify(r.bin(MAX_APPROVAL)?, status.bus)?;
         // Two holds, of a rule and of a flow grant, share one header: others' approvers count nothing here.
         let Some(person) = hold.person(signed.key()) else { continue };
+        if status.is_revoked(signed.key()) {
+            continue;
+        }
         if signed.approval().envelope != *envelope || !signed.approval().approve {
             return Err(INVALID);
         }

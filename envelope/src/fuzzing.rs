@@ -8,7 +8,7 @@
 use crate::{
     approval::{self, SignedApproval},
     control::{self, AuthToken, Granted, Heartbeat, Hello, Open, Readers, Subscribe, Welcome},
-    identity::{BusId, Credential, PublicKey, Roots, SessionCertificate, SigningKey, Status},
+    identity::{BusId, Credential, PublicKey, Revocation, Roots, SessionCertificate, SigningKey, Status},
     keys::Grant,
     name::Name,
     order::Draft,
@@ -242,16 +242,30 @@ pub fn approval_of_held(bytes: &[u8]) {
     let signed = w.into_bytes();
     let people = vec![(name.clone(), signing.public().clone())];
     let hold = Hold { approvals: 1, deadline_ms: 1, lists: vec![ApproverList { name, after_ms: 0, people }] };
+    let mut status = Status {
+        bus,
+        version: 1,
+        policy_version: 1,
+        issued: Millis(0),
+        valid_until: Millis(1),
+        revoked: vec![],
+    };
     for bytes in [bytes, &signed] {
         let Ok(approval) = SignedApproval::verify(bytes, bus) else { continue };
         same("approval", &approval.encode(), bytes);
         let header = approval::header(std::slice::from_ref(&approval));
-        let enough = approval::check(&hold, bus, &approval.approval().envelope, &header).is_ok();
+        let enough = approval::check(&hold, &status, &approval.approval().envelope, &header).is_ok();
         let says = approval.approval().approve && approval.key() == signing.public();
         assert!(enough == says, "an approval counts for what it does not say");
     }
+    status.revoked.push(Revocation { identity: signing.public().clone(), at: Millis(0) });
+    if let Ok(approval) = SignedApproval::verify(&signed, bus) {
+        let header = approval::header(std::slice::from_ref(&approval));
+        let enough = approval::check(&hold, &status, &approval.approval().envelope, &header).is_ok();
+        assert!(!enough, "a revoked key approves");
+    }
     if let Ok(header) = std::str::from_utf8(bytes) {
-        let approved = approval::check(&hold, bus, &[7; 32], header);
+        let approved = approval::check(&hold, &status, &[7; 32], header);
         assert!(approved.is_err() || header.len() > 200, "a header without a signature approves");
     }
 }

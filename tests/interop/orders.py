@@ -99,7 +99,7 @@ class Approval:
         r.end()
 
 
-def enough_approvals(hold, header, bus, digest):
+def enough_approvals(hold, header, status, bus, digest):
     check(header is not None, "approval_missing")
     check(len(header) <= 5462, "too_large")
     data = base64url(header, "approval_invalid")
@@ -107,7 +107,7 @@ def enough_approvals(hold, header, bus, digest):
     r, people = Reader(data), set()
     for _ in range(r.array(limit=16)):
         approval = Approval(r.bin(limit=256), bus)
-        if approval.key in hold.names:
+        if approval.key in hold.names and approval.key not in status.revoked:
             check(approval.envelope == digest and approval.approve, "approval_invalid")
             # One key has one name here, so a key that comes again counts no more than its name does.
             people.add(hold.names[approval.key])

@@ -97,7 +97,7 @@ def delivery(given, value):
     used = context.grants.get(envelope.flow_grant)
     for hold in (rule.hold, used and used.approval):
         if hold:
-            enough_approvals(hold, given.get("approvals"), bus, envelope.digest)
+            enough_approvals(hold, given.get("approvals"), context.status, bus, envelope.digest)
     if rule.deadline:
         box = f"{context.prefix}.box.{context.me.token}.{base32(context.me.session, 26)}"
         expected = f"{box}.{'reply' if reply else 'request'}"

@@ -11,7 +11,7 @@ use std::{
 use async_nats::ConnectOptions;
 use sealbus_client::credentials::{Bus, Credentials};
 use sealbus_envelope::{
-    identity::{Claims, Credential, KeyKind, Revocation, Role, Roots, SigningKey, Status},
+    identity::{Claims, Credential, KeyKind, PublicKey, Revocation, Role, Roots, SigningKey, Status},
     label::{Clearance, Compartments, Integrity, Level},
     name::{AgentToken, Name},
     time::{Millis, Validity},
@@ -214,8 +214,12 @@ impl TestBus {
 
     /// Revokes an agent: signs the next status statement and puts it where the guard looks.
     pub fn revoke(&mut self, credentials: &Credentials) {
-        let identity = credentials.credential().claims().identity.clone();
-        self.status.revoked.push(Revocation { identity, at: clock::now() });
+        self.revoke_key(&credentials.credential().claims().identity);
+    }
+
+    /// Revokes a key, be it an agent's, a guard's or an approver's.
+    pub fn revoke_key(&mut self, identity: &PublicKey) {
+        self.status.revoked.push(Revocation { identity: identity.clone(), at: clock::now() });
         self.status.version += 1;
         self.write_status();
     }

@@ -36,7 +36,7 @@ const MAX_STATUS: usize = 1 << 20;
 const VERSION: u8 = 1;
 const WHAT: &str = "status statement";
 
-/// One revoked identity.
+/// One revoked identity: an agent's, a guard's, or a person's key that approves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// The identity key.

@@ -213,7 +213,7 @@ fn check_policy(
     // What must be approved comes with the approvers' own signatures: the guard's word is not enough.
     for hold in rule.hold.iter().chain(grant.iter().filter_map(|grant| grant.approval.as_ref())) {
         let missing = Refused::new(Reason::ApprovalMissing, "approval");
-        approval::check(hold, header.bus, digest, delivery.approvals.ok_or(missing)?)?;
+        approval::check(hold, context.status, digest, delivery.approvals.ok_or(missing)?)?;
     }
 
     let own_box = |kind| context.subjects.session_box(context.me.token(), &context.me.session(), kind);

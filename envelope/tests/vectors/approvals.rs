@@ -51,6 +51,20 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
     let purpose = "a flow grant that wants one approval, and has it";
     vectors.good("flow_grant_approved", with(delivery(&lifted, purpose), Some(&one)));
 
+    // The scene that is held, and the status statement revokes this key too.
+    let revoked = |who: &str| {
+        Scene::from_to(world, "held", "collector", "orders", "order.pay", label(1, 0b01, 0), "analyst")
+            .with(|scene| scene.revoked.push(key(who).public().clone()))
+    };
+    let no = signed(bus, digest, false, "eve");
+    let beside = header(&[no, signed(bus, digest, true, "ann"), signed(bus, digest, true, "bob")]);
+    let purpose = "two people approved it; the thief of a third one's key said no, and counts nothing";
+    vectors
+        .good("held_approved_beside_a_revoked_key", with(delivery(&revoked("eve"), purpose), Some(&beside)));
+    let other = by(&["ann at home", "bob"]);
+    let purpose = "one of a person's two keys is revoked, and she approved it with the other";
+    vectors.good("held_approved_with_the_other_key", with(delivery(&revoked("ann"), purpose), Some(&other)));
+
     let mut hostile = |name: &str, code: &str, purpose: &str, scene: &Scene<'_>, approvals: Option<&str>| {
         let vector = with(delivery(scene, purpose), approvals);
         vectors.hostile(name, Vector { expect: refused(code), ..vector });
@@ -79,6 +93,22 @@ pub(crate) fn make(world: &World, vectors: &mut Vectors) {
         "good signatures of nobody on the lists",
         &held,
         Some(&by(&["stranger", "thief"])),
+    );
+    hostile(
+        "held_approved_by_a_revoked_key",
+        missing,
+        "two people of one list approved it, and the status statement revokes the key of one",
+        &revoked("bob"),
+        Some(&by(&["ann", "bob"])),
+    );
+    hostile(
+        "flow_grant_approved_by_a_revoked_key",
+        missing,
+        "whose approval the flow grant has, the status statement revokes",
+        &Scene::new(world, "approved").set(at::FLOW_GRANT, str("approved")).with(|scene| {
+            scene.revoked.push(key("eve").public().clone());
+        }),
+        Some(&one),
     );
     let mixed = |other: SignedApproval| header(&[signed(bus, digest, true, "ann"), other]);
     let invalid = "approval_invalid";

@@ -26,6 +26,7 @@ use sealbus_tests::{
         server::HostileServer,
     },
     raw::RawMessage,
+    server::ServerSpec,
 };
 
 /// Besides the arena's: grants of each kind that does not fit, one that does, and a rule that is observed.
@@ -88,19 +89,20 @@ fn policy() -> String {
     format!("{POLICY}{MORE}{}", held())
 }
 
-/// People who may approve what is held.
-fn people() -> [SigningKey; 3] {
-    [1, 2, 3].map(|n| SigningKey::from_seed(&[n; 32]))
+/// People who may approve what is held: ann, bob, and carol, whose key is revoked. And nobody.
+fn people() -> [SigningKey; 4] {
+    [1, 2, 3, 4].map(|n| SigningKey::from_seed(&[n; 32]))
 }
 
 /// A flow grant that two of them must approve.
 fn held() -> String {
-    let [ann, bob, _] = people().map(|key| key.public().to_nkey(KeyKind::User));
+    let [ann, bob, carol, _] = people().map(|key| key.public().to_nkey(KeyKind::User));
     format!(
         r#"
 [approvers.people]
 ann = "{ann}"
 bob = "{bob}"
+carol = "{carol}"
 
 [grants.held]
 team       = "mob"
@@ -221,7 +223,9 @@ struct Scene {
 }
 
 async fn scene() -> Scene {
-    let mut bus = TestBus::start(&policy()).await;
+    let mut bus = TestBus::prepare(&policy(), ServerSpec::default()).await;
+    bus.revoke_key(people()[2].public());
+    bus.start_guard().await;
     let (level, compartments) = (Level::new(1).unwrap(), Compartments::single(0).unwrap());
     let sender = bus.agent_with("sender", "mob", Role::Agent, Clearance { level, compartments });
     let mut sender = Hand::join(&sender).await;
@@ -309,7 +313,7 @@ async fn a_guard_lets_nothing_pass_that_people_did_not_approve() {
         fields.parents = told(1, 1, 0);
     });
     let (bus, digest) = (scene.sender.papers.bus(), Parts::of(&envelope).digest());
-    let [ann, bob, stranger] = people();
+    let [ann, bob, carol, stranger] = people();
     let says = |key: &SigningKey, envelope, approve| {
         SignedApproval::sign(&Approval { bus, envelope, approve, time: clock::now() }, key)
     };
@@ -319,6 +323,7 @@ async fn a_guard_lets_nothing_pass_that_people_did_not_approve() {
         ("let pass what one approved", Some(vec![yes(&ann)]), Reason::ApprovalMissing),
         ("count one person twice", Some(vec![yes(&ann), yes(&ann)]), Reason::ApprovalMissing),
         ("count who is no approver", Some(vec![yes(&ann), yes(&stranger)]), Reason::ApprovalMissing),
+        ("count a revoked key", Some(vec![yes(&ann), yes(&carol)]), Reason::ApprovalMissing),
         ("count the guard itself", Some(vec![yes(&ann), yes(&scene.guard.key)]), Reason::ApprovalMissing),
         (
             "count an approval of something else",
