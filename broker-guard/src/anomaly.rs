@@ -20,6 +20,7 @@
 pub mod known;
 pub mod level;
 mod observation;
+pub mod parents;
 mod places;
 mod publisher;
 pub mod scenario;

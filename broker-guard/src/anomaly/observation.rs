@@ -47,7 +47,8 @@ pub struct Mark {
 /// One thing that the guard saw of an agent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Observation<'a> {
-    /// An envelope was admitted.
+    /// An envelope was admitted, or passed every check and waits for people: what they do with it is not the sender's
+    /// doing.
     Sent(Sent<'a>),
     /// Under a valid session signature came what no honest client makes.
     BadContent,

@@ -112,7 +112,7 @@ signals! {
     Pace, "pace", Signed, 60,
         "messages at intervals unlike its own: shorter than ever, or as regular as a machine's";
     UntrueParents, "untrue-parents", Signed, 60,
-        "an envelope said to derive from what its sender was never given, or what was never admitted";
+        "an envelope said to derive from what its sender was never given, or from a source of a lower label than that has; over a log also from what never was admitted";
     KeySweep, "key-sweep", Attested, 100,
         "subscriptions to many different rules in a short time, more than it ever read";
     Silence, "silence", Attested, 100,

@@ -1,9 +1,10 @@
 //! Whether parents are true: what an envelope says it derives from was admitted before it, and its sender was given the
 //! key to read it.
 //!
-//! The guard's hot path does not ask this, because nothing rests on it there: what an agent was given to read
-//! counts against it whatever it says of its sources. The log answers it afterwards. Who names parents that it could
-//! not have read made them up, or has them from outside the bus; both are worth a look.
+//! No check on the guard's hot path rests on this: what an agent was given to read counts against it whatever it says
+//! of its sources. The log answers it afterwards, whole; the guard asks it, of what it remembers, to tell the anomaly
+//! detector ([`anomaly::parents`](crate::anomaly::parents)). Who names parents that it could not have read made them
+//! up, or has them from outside the bus; both are worth a look.
 //!
 //! Pure: entries come as an iterator, in the log's order. Two passes, so that only envelopes that somebody names
 //! as a parent are kept in memory.
@@ -33,7 +34,8 @@ pub enum Fault {
     Unknown,
     /// No key for its session, rule and label was handed to the sender before.
     NotGiven,
-    /// The envelope's label does not dominate the parent's real one, and it names no flow grant.
+    /// The envelope's label does not dominate the parent's real one, and it names no flow grant. The guard, which sees
+    /// more than the log keeps, goes by the label that it says the parent has.
     Below,
 }
 
@@ -138,15 +140,22 @@ impl Lineage {
 
     fn fault(&self, admitted: &Admitted<'_>, parent: &Hex<32>) -> Option<Fault> {
         let Some(known) = self.admitted.get(parent) else { return Some(Fault::Unknown) };
-        let readers = self.given.get(&known.sealed);
-        // What it published itself it knows without a key of another's.
         let own = known.sender == admitted.sender;
-        if !own && !readers.is_some_and(|readers| readers.contains(admitted.sender.as_ref())) {
-            return Some(Fault::NotGiven);
-        }
+        let readers = self.given.get(&known.sealed);
+        let given = || readers.is_some_and(|readers| readers.contains(admitted.sender.as_ref()));
         let above = admitted.label.dominates(known.sealed.label) || admitted.flow_grant.is_some();
-        (!above).then_some(Fault::Below)
+        judge(own, given, above)
     }
+}
+
+/// What is wrong with a parent that was admitted: `own`, if the same agent sealed it; `given`, whether it was handed
+/// the key; `above`, whether it keeps to the parent's real label.
+pub(crate) fn judge(own: bool, given: impl FnOnce() -> bool, above: bool) -> Option<Fault> {
+    // What it published itself it knows without a key of another's.
+    if !own && !given() {
+        return Some(Fault::NotGiven);
+    }
+    (!above).then_some(Fault::Below)
 }
 
 #[cfg(test)]

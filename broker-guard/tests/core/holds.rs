@@ -1,15 +1,21 @@
 //! What waits for people: what senders can make of the room that they have for it.
 
 use sealbus_envelope::{
+    approval::{Approval, SignedApproval},
     control::{HeldNotice, VerdictNotice, kind},
     identity::{KeyKind, SigningKey},
     reason::Reason,
+    subject::Subject,
 };
 use sealbus_guard::{audit::entry::Body, oversight::holds::MAX_OVER};
 
 use super::world::{Agent, Did, Sending, World, label};
 
 fn world() -> World {
+    world_with("")
+}
+
+fn world_with(more: &str) -> World {
     let ann = SigningKey::from_seed(&[1; 32]).public().to_nkey(KeyKind::User);
     let text = format!(
         r#"
@@ -32,7 +38,7 @@ publishers  = ["desk"]
 subscribers = ["bank"]
 labels      = {{ level = "public", integrity = "low" }}
 hold        = {{ approvals = 1, deadline = "10m", approvers = ["duty"] }}
-"#
+{more}"#
     );
     World::with(&text, 1 << 20, 1_000_000)
 }
@@ -127,4 +133,30 @@ fn what_was_decided_is_told_again_to_who_comes_back_and_costs_nobody_else() {
     world.did();
     let again: Vec<VerdictNotice> = meek.hello(&mut world, &[&key_of_meek]).told(&meek, kind::VERDICT);
     assert_eq!(again.len(), 1, "others had 5,120 decided meanwhile");
+}
+
+/// The first message after the warm-up counts against its sender, so when each before it counted shows by that.
+#[test]
+fn what_waits_is_told_to_the_detector_when_it_comes_and_not_again_when_it_goes() {
+    let mut world = world_with("[anomaly]\nwarm_up = \"1s\"\nwarm_up_messages = 3\n");
+    let (agent, mut key) = payer(&mut world, "one");
+    let held: Vec<HeldNotice> = pay(&mut world, &agent, &mut key, 2, 600_000).told(&agent, kind::HELD);
+    world.pass(2_000);
+    for notice in &held {
+        let (bus, time) = (world.roots.bus(), world.now);
+        let said = Approval { bus, envelope: notice.digest, approve: true, time };
+        let signed = SignedApproval::sign(&said, &SigningKey::from_seed(&[1; 32]));
+        assert_eq!(world.desk.approve(Ok(signed), world.now).state.as_deref(), Some("released"));
+        assert_eq!(world.did().forwarded().len(), 1);
+    }
+    let denied = |world: &mut World, key: &mut Sending| {
+        let mut say = agent.say(world, key, "pay.now");
+        say.fields.subject = Subject::parse("sale.now").unwrap();
+        let did = world.envelope(&agent, "sale.now", &agent.seal(key, &say).1);
+        assert_eq!(did.denied(&agent), Reason::SubjectOutsideRule);
+        world.desk.anomaly_score(agent.token().as_str()).map_or(0.0, |(score, _)| score)
+    };
+    assert!(denied(&mut world, &mut key) <= 0.0, "two messages, released or not");
+    assert_eq!(pay(&mut world, &agent, &mut key, 1, 600_000).told::<HeldNotice>(&agent, kind::HELD).len(), 1);
+    assert!(denied(&mut world, &mut key) > 0.0, "three, though the third still waits");
 }

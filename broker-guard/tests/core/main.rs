@@ -16,6 +16,7 @@ mod flow;
 mod holds;
 mod noninterference;
 mod oversight;
+mod parents;
 mod quarantine;
 mod reference;
 mod simulation;

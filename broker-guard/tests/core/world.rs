@@ -196,7 +196,7 @@ impl World {
         let claims = claims(&roots, &keys.guard, "guard", "guards", Role::Guard);
         let guard_credential = Credential::issue(&claims, &keys.issuer).unwrap();
         let in_force = keys.in_force(&policy, (1, 1), &[]);
-        let (desk, epoch) = start(&keys, &guard_credential, in_force, limits, directory.path());
+        let (desk, epoch) = start(&keys, &guard_credential, in_force, limits, directory.path(), START);
         Self {
             desk,
             wire: WireSubjects::default(),
@@ -217,8 +217,8 @@ impl World {
     pub(crate) fn restarted(self) -> Self {
         let in_force = self.in_force(self.versions);
         drop(self.desk);
-        let (desk, epoch) =
-            start(&self.keys, &self.guard_credential, in_force, self.limits, self.directory.path());
+        let (credential, directory) = (&self.guard_credential, self.directory.path());
+        let (desk, epoch) = start(&self.keys, credential, in_force, self.limits, directory, self.now);
         Self { desk, epoch, ..self }
     }
 
@@ -420,6 +420,7 @@ fn start(
     in_force: InForce,
     limits: Limits,
     directory: &Path,
+    now: Millis,
 ) -> (Desk, GuardEpoch) {
     let mut options = Options::new("sealbus/test/guard");
     options.reserve_bytes = 0;
@@ -442,7 +443,9 @@ fn start(
         HashSet::new(),
         store.floors().unwrap(),
     );
-    (Desk::new(WireSubjects::default(), keys.guard(), sessions, audit, store, Metrics::new()), epoch)
+    let mut desk = Desk::new(WireSubjects::default(), keys.guard(), sessions, audit, store, Metrics::new());
+    desk.resume_watching([], now);
+    (desk, epoch)
 }
 
 /// A sender key with the sequence number that comes next.

@@ -10,6 +10,7 @@ mod divert;
 mod evidence;
 mod orders;
 mod others;
+mod parents;
 
 use sealbus_client::{Client, Subscription, credentials::Credentials};
 use sealbus_envelope::{

@@ -61,9 +61,14 @@ impl Desk {
     pub(super) fn hold(&mut self, permits: Vec<(Permit<'_>, Bytes)>, now: Millis) -> Vec<Denial> {
         let mut denials = Vec::new();
         let mut fresh: Vec<(Hash, SessionId)> = Vec::with_capacity(permits.len());
+        let mut kept: Vec<(Permit<'_>, usize)> = Vec::with_capacity(permits.len());
         for (permit, bytes) in permits {
+            let size = bytes.len();
             match self.try_hold(&permit, bytes, now) {
-                Ok(digest) => fresh.push((digest, permit.verified().header().session)),
+                Ok(digest) => {
+                    fresh.push((digest, permit.verified().header().session));
+                    kept.push((permit, size));
+                }
                 Err(refused) => denials.push(unadmitted(&permit, refused)),
             }
         }
@@ -89,6 +94,11 @@ impl Desk {
             self.append_records(&ended, now);
             denials.extend(self.unhold(&fresh, Reason::StoreUnavailable, now));
             return denials;
+        }
+        // What its sender did, it did now. When people let it go is their doing, and may be hours later: to the
+        // detector a day's approvals given at once would be a flood, and what was approved would be new twice.
+        for (permit, size) in &kept {
+            self.saw_sent(permit, *size, now);
         }
         for (digest, session) in fresh {
             self.tell_is_held(&digest, session, now);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sealbus_envelope::{
     control::{self, verb},
-    hash::Hash,
+    hash::{Hash, hex},
     identity::SessionId,
     keys::KeyId,
     name::AgentToken,
@@ -15,7 +15,7 @@ use sealbus_envelope::{
 
 use super::Desk;
 use crate::{
-    anomaly::{Action, Detector, Finding, Mark, Observation, Sent, Settings, known::mix},
+    anomaly::{Action, Detector, Finding, Mark, Observation, Sent, Settings, known::mix, parents::Parents},
     audit::entry::Body,
     bus::{
         auth::{ConnectionDecision, Outcome},
@@ -37,6 +37,7 @@ const SAVE_EVERY_MS: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(super) struct Watching {
     detector: Detector,
+    parents: Parents,
     saved: Millis,
     ticked: Millis,
 }
@@ -71,6 +72,8 @@ impl Desk {
     /// Goes on with what was learned before the guard was restarted: who was watched is watched still.
     pub fn resume_watching(&mut self, watched: impl IntoIterator<Item = AgentToken>, now: Millis) {
         self.watching.detector.set(self.anomaly_settings());
+        // Not kept on disk: what was admitted before is no evidence.
+        self.watching.parents = Parents::since(now);
         match self.store.baselines() {
             Ok(learned) => {
                 let unread = learned
@@ -97,7 +100,8 @@ impl Desk {
         self.watching.detector.set(self.anomaly_settings());
     }
 
-    /// An envelope was admitted. The hot path.
+    /// An envelope was admitted, or passed every check and waits for people: it counts when it comes, never when it
+    /// is released or, out of evidence, delivered after all. The hot path.
     pub(super) fn saw_sent(&mut self, permit: &Permit<'_>, size: usize, now: Millis) {
         let header = permit.verified().header();
         let sent = Sent {
@@ -114,6 +118,15 @@ impl Desk {
         if let Some(finding) = self.watching.detector.observe(header.sender, Observation::Sent(sent), now) {
             self.found(header.sender, &finding, now);
         }
+        let digest = permit.verified().digest();
+        if let Some((parent, fault)) = self.watching.parents.fault(header.sender, header.parents()) {
+            let (parent, envelope) = (hex(&parent), hex(&digest));
+            tracing::debug!(agent = header.sender, envelope, parent, ?fault, "a parent is not true");
+            // Once for an envelope, however many it names.
+            let finding = self.watching.detector.observe(header.sender, Observation::UntrueParents, now);
+            finding.into_iter().for_each(|finding| self.found(header.sender, &finding, now));
+        }
+        self.watching.parents.sent(digest, header.session, header.rule, header.label);
     }
 
     /// Something was denied, and weighed by [`weigh`].
@@ -140,10 +153,22 @@ impl Desk {
 
     /// The log is told of what happened: some of it says something about an agent.
     pub(super) fn saw_record(&mut self, body: &Body<'_>, now: Millis) {
-        if let Body::KeyGranted(granted) = body
-            && let Ok(sender) = AgentToken::parse(&granted.sender)
-        {
-            self.observe(&sender, Observation::Granted { reader: &granted.reader }, now);
+        match body {
+            Body::KeyGranted(granted) => {
+                let session = SessionId::from_bytes(granted.sender_session.0);
+                self.watching.parents.granted(session, &granted.rule, granted.label, &granted.reader);
+                if let Ok(sender) = AgentToken::parse(&granted.sender) {
+                    self.observe(&sender, Observation::Granted { reader: &granted.reader }, now);
+                }
+            }
+            Body::Session(session) => {
+                let id = SessionId::from_bytes(session.session.0);
+                if let Some(live) = self.sessions.roster().get(id) {
+                    let certified_from = live.certificate.validity().not_before;
+                    self.watching.parents.began(id, live.agent(), certified_from);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -173,11 +198,6 @@ impl Desk {
             _ => return,
         };
         self.observe(agent, observation, now);
-    }
-
-    /// An envelope derives from what its sender never was given, as the log says.
-    pub fn saw_untrue_parents(&mut self, agent: &AgentToken, now: Millis) {
-        self.observe(agent, Observation::UntrueParents, now);
     }
 
     fn observe(&mut self, agent: &AgentToken, observation: Observation<'_>, now: Millis) {

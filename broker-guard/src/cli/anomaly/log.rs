@@ -1,6 +1,6 @@
 //! What the audit log says, as the detector is told it.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use sealbus_envelope::{reason::Reason, time::Millis};
 
@@ -12,6 +12,7 @@ use crate::{
     anomaly::{Observation, Sent},
     audit::{
         entry::{Body, ConnectionResult, Entry},
+        hex::Hex,
         parents::Lineage,
         search::{Filter, search},
     },
@@ -26,14 +27,15 @@ pub(super) fn replay(dir: &Path, alarms: &mut Alarms<'_>) -> Result<(), Failure>
         Failure::told(Exit::Failure, "audit_unreadable", message, remedy)
     };
     let entries = || search(dir, Filter::default()).map_err(|error| unreadable(&error));
-    let mut lineage = Lineage::default();
+    let (mut lineage, mut waiting) = (Lineage::default(), HashSet::new());
     for found in entries()? {
         lineage.note(&found.map_err(|error| unreadable(&error))?.entry);
     }
     for found in entries()? {
         let found = found.map_err(|error| unreadable(&error))?;
-        see(&found.entry, alarms)?;
-        for finding in lineage.check(found.leaf, &found.entry) {
+        see(&found.entry, &mut waiting, alarms)?;
+        // Once for an envelope, however many it names: as the guard tells it.
+        if let Some(finding) = lineage.check(found.leaf, &found.entry).first() {
             alarms.see(&finding.sender, Observation::UntrueParents, found.entry.time)?;
         }
     }
@@ -46,10 +48,27 @@ fn short(bytes: &[u8; 32]) -> u64 {
     u64::from_le_bytes(first)
 }
 
-/// What an entry says of an agent. The log has neither sizes nor numbers, nor where a connection came from.
-fn see(entry: &Entry<'_>, alarms: &mut Alarms<'_>) -> Result<(), Failure> {
+/// What an entry says of an agent. The log has neither sizes nor numbers, nor where a connection came from. What
+/// is `waiting` for people was seen when it came, as the guard saw it.
+fn see(entry: &Entry<'_>, waiting: &mut HashSet<Hex<32>>, alarms: &mut Alarms<'_>) -> Result<(), Failure> {
     let now: Millis = entry.time;
     match &entry.body {
+        Body::Held(held) => {
+            waiting.insert(held.digest);
+            let sent = Sent {
+                rule: &held.rule,
+                label: held.label,
+                session: short(&held.session.0),
+                ..Sent::plain(now, &held.subject, 0)
+            };
+            alarms.see(&held.sender, Observation::Sent(sent), now)
+        }
+        // The entry of its admission follows at once, if it is released.
+        Body::HoldEnded(ended) if !ended.released => {
+            waiting.remove(&ended.digest);
+            Ok(())
+        }
+        Body::Admitted(admitted) if waiting.remove(&admitted.digest) => Ok(()),
         Body::Admitted(admitted) => {
             let sent = Sent {
                 rule: &admitted.rule,
