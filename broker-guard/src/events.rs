@@ -18,7 +18,7 @@ pub mod sink;
 #[cfg(test)]
 mod tests;
 
-use sealbus_envelope::{reason::Reason, time::Millis};
+use sealbus_envelope::{order::OrderKind, reason::Reason, time::Millis};
 use serde::Serialize;
 
 use ocsf::Severity;
@@ -37,7 +37,7 @@ pub enum Kind {
     Observed,
     /// A connection was admitted, sent to the lobby or refused.
     Connection,
-    /// An agent was quarantined or released.
+    /// An agent is watched, quarantined, released, revoked, or none of it any more.
     Quarantine,
     /// What an agent does deviates from what it did before, or adds up.
     Anomaly,
@@ -183,7 +183,8 @@ pub struct Event {
     /// Anything else, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// How it came out, where there are several ways: of a connection `admitted`, `lobby`, `refused`, `kicked`.
+    /// How it came out, where there are several ways: of a connection `admitted`, `lobby`, `refused`, `kicked`; of
+    /// an agent's state the new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'static str>,
     /// Where the connection comes from, as the server says.
@@ -282,6 +283,12 @@ impl Event {
     pub fn asked(mut self, operation: impl Into<String>, by: impl Into<String>) -> Self {
         (self.operation, self.by) = (Some(operation.into()), Some(by.into()));
         self
+    }
+
+    /// Asked for by a signed order; keys as nkeys.
+    #[must_use]
+    pub fn ordered(self, kind: OrderKind, signers: &[String]) -> Self {
+        self.asked(format!("order.{kind}"), signers.join(", "))
     }
 
     /// With a sentence for people.

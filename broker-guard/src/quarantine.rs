@@ -9,3 +9,4 @@ pub mod enforce;
 pub mod evidence;
 pub mod report;
 pub mod state;
+mod told;

@@ -217,7 +217,11 @@ impl Hostile {
         let agent = self.thief.session.agent().to_string();
         let mut attacks = Vec::new();
         let begun = Instant::now();
-        let quarantined = |event: &Value| has(event, "kind", "quarantine") && has(event, "agent", &agent);
+        let quarantined = |event: &Value| {
+            has(event, "kind", "quarantine")
+                && has(event, "agent", &agent)
+                && has(event, "outcome", "quarantined")
+        };
         match self.watch.until(quarantined).await {
             Ok(event) => {
                 let detail = event.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned();

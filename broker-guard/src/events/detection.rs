@@ -6,6 +6,7 @@ use super::{
     Event, Kind, Phase, atlas,
     ocsf::{Body, Class, Done, Severity, map, user},
 };
+use crate::quarantine::state::State;
 
 pub(super) const CLASS: Class =
     Class { uid: 2004, name: "Detection Finding", category_uid: 2, category: "Findings" };
@@ -19,6 +20,7 @@ pub(super) fn body(event: &Event) -> Body {
     let (title, analytic) = match event.kind {
         Kind::Anomaly => ("An agent deviates from what it did before", (2, "Behavioral")),
         Kind::Evidence => ("Evidence of a quarantine", (1, "Rule")),
+        _ if event.outcome == Some(State::Watched.code()) => ("An agent is watched", (2, "Behavioral")),
         _ => ("An agent is quarantined", (1, "Rule")),
     };
     let code = event.reason.map_or(event.kind.token(), sealbus_envelope::reason::Reason::code);
@@ -49,8 +51,9 @@ pub(super) fn body(event: &Event) -> Body {
     if let Some(remedy) = event.remedy {
         fields.insert("remediation".to_owned(), json!({ "desc": remedy }));
     }
-    let done = match (event.kind, activity.0) {
-        (Kind::Quarantine, 1 | 2) => Some(Done::Isolated),
+    let done = match (event.kind, event.outcome) {
+        (Kind::Quarantine, Some(outcome)) if outcome == State::Quarantined.code() => Some(Done::Isolated),
+        (Kind::Quarantine, Some(outcome)) if outcome == State::Revoked.code() => Some(Done::AccessRevoked),
         (Kind::Evidence, _) => None,
         _ => Some(Done::Logged),
     };

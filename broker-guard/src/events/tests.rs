@@ -5,16 +5,16 @@ mod file;
 mod schema;
 mod web;
 
-use sealbus_envelope::{reason::Reason, time::Millis};
+use sealbus_envelope::{order::OrderKind, reason::Reason, time::Millis};
 
 use super::{
     Event, Kind, Phase,
     herald::Herald,
-    ocsf::{self, Source},
+    ocsf::{self, Severity, Source},
     queue::{Bound, Filter},
     sink::{Courier, Sink},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, quarantine::state::State};
 
 const NOON: Millis = Millis(1_800_000_000_000);
 
@@ -53,6 +53,12 @@ fn samples() -> Vec<Event> {
         event.host = Some("192.0.2.7".to_owned());
         event.detail(format!("{outcome} at demo-1"))
     };
+    let came_to = |state: State, event: Event| {
+        let mut event = event.about(agent).detail(format!("to {state}"));
+        event.outcome = Some(state.code());
+        event
+    };
+    let signers = vec!["UDX…".to_owned(), "UAB…".to_owned()];
     let mut signals = new(Kind::Anomaly).because(Reason::Anomalous).about(agent).detail("score 3.2");
     signals.what = Some("rate, label-down".to_owned());
     let mut lost = new(Kind::SinkDropped).detail("sink pager: 3 events lost");
@@ -69,9 +75,14 @@ fn samples() -> Vec<Event> {
         connection("lobby", Some(Reason::Quarantined), Some(agent)),
         connection("refused", Some(Reason::CredentialInvalid), None),
         connection("kicked", Some(Reason::RateLimited), Some(agent)),
-        new(Kind::Quarantine).because(Reason::WrongSender).about(agent).detail("normal to quarantined"),
-        new(Kind::Quarantine).because(Reason::WrongSender).about(agent).phase(Phase::Updated),
-        new(Kind::Quarantine).about(agent).part_of("quarantine-7-3", Phase::Closed).detail("released"),
+        came_to(State::Watched, new(Kind::Quarantine).because(Reason::Anomalous)).severity(Severity::Medium),
+        came_to(State::Quarantined, new(Kind::Quarantine).because(Reason::WrongSender)),
+        came_to(State::Quarantined, new(Kind::Quarantine).because(Reason::WrongSender)).phase(Phase::Updated),
+        came_to(State::Released, new(Kind::Quarantine).phase(Phase::Closed))
+            .ordered(OrderKind::Release, &signers),
+        came_to(State::Revoked, new(Kind::Quarantine).because(Reason::Revoked).phase(Phase::Closed))
+            .ordered(OrderKind::Revoke, &signers)
+            .severity(Severity::Medium),
         signals,
         message(Kind::Held, Reason::ApprovalMissing),
         new(Kind::Approval).asked("approve", "ann"),
@@ -80,8 +91,10 @@ fn samples() -> Vec<Event> {
         new(Kind::Workflow).asked("resume", "bob").detail("team analysts goes on"),
         new(Kind::Evidence).about(agent).detail("12 messages kept"),
         lost,
-        new(Kind::Order).about(agent).detail("clear_taint is carried out"),
-        new(Kind::Order).because(Reason::OrderReplayed),
+        new(Kind::Order).about(agent).ordered(OrderKind::ClearTaint, &signers),
+        new(Kind::Order).ordered(OrderKind::Pause, &signers).because(Reason::OrderReplayed),
+        // Signed by nobody entitled to it.
+        new(Kind::Order).because(Reason::OrderInvalid),
         new(Kind::Changed).detail("bundle version 3 to 4"),
         new(Kind::ChangeRefused).because(Reason::PolicyInvalid).detail("not signed"),
         new(Kind::Dropped).detail("the guard could not keep up"),

@@ -168,7 +168,7 @@ impl Enforced {
         Seen { at, cut: count(self.cut), left: count(self.left), silent: self.silent.clone() }
     }
 
-    /// The audit entry and event that tell it.
+    /// The audit entry that tells it.
     #[must_use]
     pub fn to_audit(&self, changed: &Changed) -> Body<'static> {
         let mut body = audit(changed);
@@ -184,7 +184,7 @@ impl Enforced {
 }
 
 impl Changed {
-    /// The audit entry and event of the change itself.
+    /// The audit entry of the change itself.
     #[must_use]
     pub fn to_audit(&self) -> Body<'static> {
         Body::Quarantine(audit(self))

@@ -1,16 +1,14 @@
 //! Orders that came in over HTTP: judged, logged, carried out, told.
 
-use std::collections::HashMap;
-
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use sealbus_envelope::{
-    order::{Order, OrderId, OrderKind, SignedOrder},
+    order::{OrderId, OrderKind, SignedOrder},
     reason::{Reason, Refused},
     time::Millis,
 };
 
-use super::running::Guard;
+use super::{response::signers, running::Guard};
 use crate::{
     clock::now,
     events::{Event, Kind},
@@ -99,7 +97,7 @@ impl Guard {
             tracing::warn!(order = %what.id, kind = %what.kind, target = %what.target, signers, "an order is carried out");
             self.metrics.order(None);
             let detail = format!("{} {}, signed by {signers}: {}", what.kind, what.id, what.reason);
-            self.event(about(Event::new(Kind::Order, now), what).detail(detail)).await;
+            self.event(asked(order, now).detail(detail)).await;
             self.carry_out().await;
             return OrderAnswer::accepted(order);
         };
@@ -112,8 +110,7 @@ impl Guard {
         }
         if tell {
             let detail = format!("{} {} is refused", what.kind, what.id);
-            let event = about(Event::new(Kind::Order, now), what).detail(detail);
-            self.order_refused(event, refused).await;
+            self.order_refused(asked(order, now).detail(detail), refused).await;
         }
         OrderAnswer::refused(Some(order), refused)
     }
@@ -182,9 +179,11 @@ impl Guard {
     }
 }
 
-/// About the agent that the order concerns, if it is one.
-fn about(event: Event, order: &Order) -> Event {
-    match order.target.agent() {
+/// The event of an order: what it asks for, about whom, and who signed it.
+fn asked(order: &SignedOrder, now: Millis) -> Event {
+    let what = order.order();
+    let event = Event::new(Kind::Order, now).ordered(what.kind, &signers(order));
+    match what.target.agent() {
         Some(agent) => event.about(agent),
         None => event,
     }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     bus::{auth::Outcome, authority::Judged},
     clock::now,
-    events::{Event, Kind, Phase},
+    events::{Event, Kind},
     quarantine::{
         enforce::{Changed, EnforceError, Enforced, SECOND_LOOK},
         evidence::Response,
@@ -72,14 +72,7 @@ impl Guard {
 
     async fn tell_change(&mut self, changed: &Changed, time: Millis) {
         self.desk.record(changed.to_audit(), time);
-        let record = &changed.record;
-        let mut event = Event::new(Kind::Quarantine, time).because(record.cause.reason).about(&record.agent);
-        event.what = Some(record.cause.what.clone());
-        event.detail = Some(match &record.cause.order {
-            Some(order) => format!("{} to {}: {}", changed.from, record.state, order.why),
-            None => format!("{} to {}", changed.from, record.state),
-        });
-        self.event(event).await;
+        self.event(changed.to_event(time)).await;
     }
 
     /// The order is fixed: durable, then off the roster with its keys going stale, then the log and the event,
@@ -252,7 +245,8 @@ impl Guard {
         let count = self.store.discard_evidence(what, identity, now).map_err(unavailable)?.ok_or(replayed)?;
         self.desk.evidence_discarded(token);
         let detail = format!("{count} kept envelopes discarded by order {}: {}", what.id, what.reason);
-        let mut event = Event::new(Kind::Evidence, now).about(token).detail(detail);
+        let mut event =
+            Event::new(Kind::Evidence, now).about(token).ordered(what.kind, &signers(order)).detail(detail);
         event.count = Some(count);
         self.event(event).await;
         Ok(())
@@ -264,18 +258,7 @@ impl Guard {
             tracing::warn!(%error, "what the servers said is not written down");
         }
         self.desk.record(enforced.to_audit(changed), time);
-        let detail = if enforced.confirmed() {
-            format!("confirmed: {} connections cut, no server holds one", enforced.cut)
-        } else {
-            let silent = enforced.silent.join(", ");
-            format!("not confirmed: {} connections left, no answer from: {silent}", enforced.left)
-        };
-        let event = Event::new(Kind::Quarantine, time)
-            .because(changed.record.cause.reason)
-            .about(&changed.record.agent)
-            .phase(Phase::Updated)
-            .detail(detail);
-        self.event(event).await;
+        self.event(enforced.to_event(changed, time)).await;
         self.carry_out().await;
     }
 
@@ -347,9 +330,10 @@ const fn reason_of(change: Change) -> Reason {
 
 fn ordered(order: &SignedOrder) -> Ordered {
     let what = order.order();
-    Ordered {
-        id: *what.id.as_bytes(),
-        signers: order.signers().map(|key| key.to_nkey(KeyKind::User)).collect(),
-        why: what.reason.clone(),
-    }
+    Ordered { id: *what.id.as_bytes(), signers: signers(order), why: what.reason.clone() }
+}
+
+/// Who signed an order, as nkeys.
+pub(super) fn signers(order: &SignedOrder) -> Vec<String> {
+    order.signers().map(|key| key.to_nkey(KeyKind::User)).collect()
 }

@@ -70,7 +70,10 @@ impl Watch {
 
     /// Waits until `agent` is quarantined.
     pub async fn quarantined(&mut self, agent: &AgentToken) -> Value {
-        self.event(&format!("the quarantine of {agent}"), |event| is(event, "quarantine", agent)).await
+        let off = |event: &Value| {
+            is(event, "quarantine", agent) && event.get("outcome") == Some(&"quarantined".into())
+        };
+        self.event(&format!("the quarantine of {agent}"), off).await
     }
 
     /// What was said of `agent` under this kind and has not been asked for, until now.

@@ -4,6 +4,7 @@ use sealbus_client::Credentials;
 use serde_json::Value;
 
 use super::super::{DemoError, watch::Watch};
+use crate::quarantine::state::State;
 
 /// What was heard.
 #[derive(Debug, Default)]
@@ -40,7 +41,13 @@ impl OnCall {
             let (kind, agent) = (text("kind"), text("agent"));
             match kind.as_str() {
                 "stopping" => return Ok(heard),
-                "quarantine" if !heard.quarantined.contains(&agent) => heard.quarantined.push(agent),
+                // Who is only watched is on the bus.
+                "quarantine"
+                    if text("outcome") == State::Quarantined.code()
+                        && !heard.quarantined.contains(&agent) =>
+                {
+                    heard.quarantined.push(agent);
+                }
                 "denied" if agent != self.hostile => {
                     heard.honest_denied.push(format!("{agent}: {} on `{}`", text("reason"), text("subject")));
                 }
