@@ -57,13 +57,19 @@ impl Certificates {
         }
     }
 
+    /// The certificate of an authority.
+    #[must_use]
+    pub fn authority(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}-ca.pem"))
+    }
+
     /// Connects by TLS, showing the client certificate of `authority`.
     #[must_use]
     pub fn connect(&self, options: ConnectOptions, authority: &str) -> ConnectOptions {
         let file = |end| self.path(&format!("{authority}-client.{end}"));
         options
             .require_tls(true)
-            .add_root_certificates(self.path("zone-ca.pem"))
+            .add_root_certificates(self.authority("zone"))
             .add_client_certificate(file("pem"), file("key"))
     }
 
@@ -73,8 +79,7 @@ impl Certificates {
     /// If it is not there.
     #[must_use]
     pub fn fingerprint(&self, authority: &str) -> String {
-        let pem = self.path(&format!("{authority}-ca.pem"));
-        let certificate = CertificateDer::from_pem_file(pem).expect("a certificate");
+        let certificate = CertificateDer::from_pem_file(self.authority(authority)).expect("a certificate");
         data_encoding::HEXLOWER.encode(&Sha256::digest(&certificate))
     }
 
