@@ -1,5 +1,7 @@
 //! `sealbus quarantine show`: who, why, how sure, what was kept, what it could do, what can be done, on one screen.
 
+use std::path::Path;
+
 use sealbus_envelope::{time::Millis, wire::MAX_ENVELOPE};
 use serde_json::{Value, json};
 
@@ -61,21 +63,52 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let name = agent.agent.rsplit_once('-').map_or(agent.agent.as_str(), |(name, _)| name).to_owned();
     // Who has no credential in the registry here has no radius that could be told.
     let radius = radius(&args.bus, &name).ok();
-    let orders = orders(&agent, &name);
+    let on = on_this_bus(&args.bus.config);
+    let (looks, orders) = (looks(&agent, &name, &on), orders(&agent, &name, &on));
     let mut object = json!(agent);
     if let Some(map) = object.as_object_mut() {
         map.insert("from".to_owned(), from.into());
         map.insert("blast_radius".to_owned(), radius.as_ref().map_or(Value::Null, |(json, _)| json.clone()));
-        let commands: Vec<_> = orders.iter().map(|(_, command)| command.as_str()).collect();
-        map.insert("orders".to_owned(), json!(commands));
+        let commands = |all: &[Command]| all.iter().map(|(_, command)| command.clone()).collect::<Vec<_>>();
+        map.insert("looks".to_owned(), json!(commands(&looks)));
+        map.insert("orders".to_owned(), json!(commands(&orders)));
     }
     let radius = radius.map(|(_, text)| text);
-    output.show(&object, text(&agent, from, radius.as_deref(), &orders, now()))
+    output
+        .show(&object, text(&agent, from, radius.as_deref(), [("look", &looks), ("decide", &orders)], now()))
+}
+
+/// What a command does, and the command: to be pasted as it is.
+type Command = (&'static str, String);
+
+/// What names the bus in a command, if it must be named.
+fn on_this_bus(config: &Path) -> String {
+    if config == Path::new("sealbus.toml") {
+        return String::new();
+    }
+    let path = config.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if path.chars().all(plain) {
+        format!(" --config {path}")
+    } else {
+        format!(" --config '{}'", path.replace('\'', r"'\''"))
+    }
+}
+
+/// What else there is to see.
+fn looks(agent: &AgentReport, name: &str, on: &str) -> Vec<Command> {
+    let short = |digest: &String| digest.get(..16).unwrap_or(digest).to_owned();
+    let cause = agent.cause.envelopes.first().map(short);
+    let mut looks = Vec::new();
+    looks.extend(cause.map(|digest| ("the cause, by checks", format!("sealbus why {digest}{on}"))));
+    looks.push(("what it did before", format!("sealbus why {name}{on}")));
+    looks.push(("suspect messages", format!("sealbus graph blast-radius {name} --since 24h{on}")));
+    looks
 }
 
 /// What can be done, and how.
-fn orders(agent: &AgentReport, name: &str) -> Vec<(&'static str, String)> {
-    let order = |what: &str| format!("sealbus quarantine {what} {name} --reason '…'");
+fn orders(agent: &AgentReport, name: &str, on: &str) -> Vec<Command> {
+    let order = |what: &str| format!("sealbus quarantine {what} {name} --reason '…'{on}");
     let mut orders = Vec::new();
     match agent.state {
         State::Quarantined => {
@@ -100,11 +133,15 @@ fn text(
     agent: &AgentReport,
     from: &str,
     radius: Option<&[String]>,
-    orders: &[(&str, String)],
+    commands: [(&str, &[Command]); 2],
     now: Millis,
 ) -> String {
     let mut lines = Vec::new();
-    let style = if agent.state.is_barred() { BAD } else { GOOD };
+    let style = match agent.state {
+        State::Quarantined | State::Revoked => BAD,
+        State::Watched => STRONG,
+        State::Normal | State::Released => GOOD,
+    };
     let since = Millis(agent.since);
     let times = if agent.times > 1 { format!(", {} times so far", agent.times) } else { String::new() };
     lines.push(format!(
@@ -167,11 +204,6 @@ fn text(
             ),
         );
     }
-    if evidence.newest.is_empty()
-        && let Some(digest) = cause.envelopes.first()
-    {
-        field("", format!("envelope {} (`sealbus why {0}`)", digest.get(..16).unwrap_or(digest)));
-    }
     let earlier = agent.history.len().saturating_sub(STEPS);
     for (n, step) in agent.history.iter().skip(earlier).enumerate() {
         field(if n == 0 { "story" } else { "" }, story(step));
@@ -182,9 +214,12 @@ fn text(
     for (n, line) in radius.unwrap_or_default().iter().enumerate() {
         field(if n == 0 { "could" } else { "" }, line.clone());
     }
-    for (n, (what, command)) in orders.iter().enumerate() {
-        let name = if n == 0 { "decide" } else { "" };
-        lines.push(cut(&format!("  {name:<10} {:<22} {command}", format!("{what}:"))));
+    for (title, commands) in commands {
+        for (n, (what, command)) in commands.iter().enumerate() {
+            let name = if n == 0 { title } else { "" };
+            // Never cut: half a command is another one.
+            lines.push(format!("  {name:<10} {:<22} {command}", format!("{what}:")));
+        }
     }
     if from == "store" {
         lines.push(paint(FAINT, "  No guard runs: this is what its store says").to_string());
@@ -280,8 +315,9 @@ mod tests {
         let agent = agent();
         let radius =
             ["write under a, b; read under c".to_owned(), "reach d and 7 more; if passed on e".to_owned()];
-        let orders = orders(&agent, "collector-7");
-        let text = text(&agent, "guard", Some(&radius), &orders, Millis(1_790_000_060_000));
+        let (looks, orders) = (looks(&agent, "collector-7", ""), orders(&agent, "collector-7", ""));
+        let commands: [(&str, &[Command]); 2] = [("look", &looks), ("decide", &orders)];
+        let text = text(&agent, "guard", Some(&radius), commands, Millis(1_790_000_060_000));
         let plain = anstream::adapter::strip_str(&text).to_string();
         assert!(plain.lines().count() <= 24, "{plain}");
         assert!(plain.lines().all(|line| line.chars().count() <= WIDTH), "{plain}");
@@ -297,6 +333,8 @@ mod tests {
             "reach d and 7 more",
             "sealbus quarantine release collector-7 --reason",
             "sealbus quarantine revoke collector-7 --reason",
+            "sealbus why 7f7f7f7f7f7f7f7f\n",
+            "sealbus graph blast-radius collector-7",
         ] {
             assert!(plain.contains(part), "{part}: {plain}");
         }
@@ -308,7 +346,14 @@ mod tests {
         if let Some(kept) = agent.evidence.newest.first_mut() {
             kept.rule = Some("\u{1b}[2Jgone".to_owned());
         }
-        let text = text(&agent, "store", None, &[], Millis(1));
+        let text = text(&agent, "store", None, [("look", &[]), ("decide", &[])], Millis(1));
         assert!(!text.contains("\u{1b}[2J"), "{text}");
+    }
+
+    #[test]
+    fn commands_name_the_bus_as_it_was_named() {
+        assert_eq!(on_this_bus(Path::new("sealbus.toml")), "");
+        assert_eq!(on_this_bus(Path::new("mybus")), " --config mybus");
+        assert_eq!(on_this_bus(Path::new("my bus's")), r" --config 'my bus'\''s'");
     }
 }
