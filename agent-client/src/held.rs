@@ -8,14 +8,13 @@ use sealbus_envelope::{
     hash::{Hash, hex},
     identity::{Member, SessionId},
     keys::KeyId,
-    label::Label,
     name::Name,
     policy::MAX_HOLD_MS,
     reader,
     reason::{Reason, Refused},
     subject::Pattern,
     time::Millis,
-    wire::{Decoded, Parent, Unadmitted},
+    wire::{Decoded, Unadmitted},
 };
 use tokio::sync::oneshot;
 
@@ -25,6 +24,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     policy_view::View,
     publish::{Publish, Receipt, VERDICT_TIMEOUT},
+    said::said_by_its_sender,
     shared::{Command, Shared},
     subscribe, sync,
 };
@@ -115,65 +115,7 @@ pub struct HeldMessage {
 }
 
 impl HeldMessage {
-    /// The payload.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.opened.content().payload
-    }
-
-    /// Its media type, as the sender says.
-    #[must_use]
-    pub fn content_type(&self) -> &str {
-        &self.opened.content().content_type
-    }
-
-    /// The envelope's digest: what an approval binds.
-    #[must_use]
-    pub const fn digest(&self) -> Hash {
-        self.opened.digest()
-    }
-
-    /// The logical subject.
-    #[must_use]
-    pub fn subject(&self) -> &str {
-        self.opened.header().subject.as_str()
-    }
-
-    /// The rule.
-    #[must_use]
-    pub fn rule(&self) -> &str {
-        self.opened.header().rule.as_str()
-    }
-
-    /// Its label.
-    #[must_use]
-    pub const fn label(&self) -> Label {
-        self.opened.header().label
-    }
-
-    /// Its label in the policy's words.
-    #[must_use]
-    pub fn label_text(&self) -> String {
-        self.view.tables.show(self.label())
-    }
-
-    /// The agent that sent it, as subjects name it.
-    #[must_use]
-    pub fn sender_token(&self) -> &str {
-        self.sender.token().as_str()
-    }
-
-    /// When it was sealed, by the sender's clock.
-    #[must_use]
-    pub const fn issued_at(&self) -> Millis {
-        self.opened.header().issued_at
-    }
-
-    /// What it was derived from, as its sender says.
-    #[must_use]
-    pub fn parents(&self) -> &[Parent] {
-        &self.opened.header().parents
-    }
+    said_by_its_sender!();
 }
 
 impl Client {

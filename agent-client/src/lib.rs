@@ -36,6 +36,7 @@ mod pause;
 mod policy_view;
 mod publish;
 mod request;
+mod said;
 mod sealing;
 mod seen;
 mod session;

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use sealbus_envelope::{
     hash::{Hash, hex},
     identity::{Member, SessionId},
-    label::Label,
     proof::admission::Decision,
-    time::Millis,
     wire::{EnvelopeId, Opened, Parent},
 };
 use serde::de::DeserializeOwned;
@@ -16,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     error::{Error, ErrorKind, Result},
     policy_view::View,
+    said::said_by_its_sender,
 };
 
 /// The media type of [`Publish::json`](crate::Publish::json).
@@ -58,17 +57,7 @@ impl Message {
         &self.admission
     }
 
-    /// The payload.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.opened.content().payload
-    }
-
-    /// Its media type, as the sender says.
-    #[must_use]
-    pub fn content_type(&self) -> &str {
-        &self.opened.content().content_type
-    }
+    said_by_its_sender!();
 
     /// W3C trace context, if the sender traces.
     #[must_use]
@@ -103,30 +92,6 @@ impl Message {
         )
     }
 
-    /// The logical subject it was published on.
-    #[must_use]
-    pub fn subject(&self) -> &str {
-        self.opened.header().subject.as_str()
-    }
-
-    /// The rule it was published under.
-    #[must_use]
-    pub fn rule(&self) -> &str {
-        self.opened.header().rule.as_str()
-    }
-
-    /// Its label.
-    #[must_use]
-    pub const fn label(&self) -> Label {
-        self.opened.header().label
-    }
-
-    /// Its label in the policy's words, such as `internal/deps+findings/checked`.
-    #[must_use]
-    pub fn label_text(&self) -> String {
-        self.view.tables.show(self.label())
-    }
-
     /// The name of the agent that sent it.
     #[must_use]
     pub fn sender(&self) -> &str {
@@ -139,12 +104,6 @@ impl Message {
         self.sender.claims().team.as_str()
     }
 
-    /// The sender as subjects name it: unique on the bus, even among bearers of one name.
-    #[must_use]
-    pub fn sender_token(&self) -> &str {
-        self.sender.token().as_str()
-    }
-
     /// The session it was sent in.
     #[must_use]
     pub const fn session(&self) -> SessionId {
@@ -155,24 +114,6 @@ impl Message {
     #[must_use]
     pub const fn id(&self) -> EnvelopeId {
         self.opened.header().id
-    }
-
-    /// Its digest: what parents, receipts and the audit log name it by.
-    #[must_use]
-    pub const fn digest(&self) -> Hash {
-        self.opened.digest()
-    }
-
-    /// When it was sealed, by the sender's clock.
-    #[must_use]
-    pub const fn issued_at(&self) -> Millis {
-        self.opened.header().issued_at
-    }
-
-    /// What it was derived from, as its sender says.
-    #[must_use]
-    pub fn parents(&self) -> &[Parent] {
-        &self.opened.header().parents
     }
 
     /// The digest of the request that it answers.
