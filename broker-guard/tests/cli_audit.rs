@@ -120,6 +120,7 @@ fn await_page(port: u16, path: &str, what: &str) {
     let begun = Instant::now();
     while !get(port, path).contains(what) {
         assert!(begun.elapsed() < PATIENCE, "{path} never says `{what}`: {}", get(port, path));
+        // A page says how things are and not when they change.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -180,6 +181,7 @@ async fn a_guard_killed_under_load_loses_no_confirmed_envelope_and_finds_an_olde
             if until.is_none() && confirmed.len() > before {
                 until = Some(Instant::now() + Duration::from_millis(round * 37 % 150));
             }
+            // Without a guard a publish fails at once: eight in a loop would take the processor from its start.
             if confirmed.len() == before {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

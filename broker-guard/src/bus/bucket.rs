@@ -25,6 +25,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::stream::{NAME_IN_USE, NO_MESSAGE, NO_STREAM, NOT_ENABLED};
 use crate::natsserver::POLICY_BUCKET as BUCKET;
 
 /// What goes into one message. An answer carries it as base64, and the default `max_payload` is 1 MiB.
@@ -37,11 +38,7 @@ const FORMAT: u8 = 1;
 const WHAT: &str = "published policy";
 const PATIENCE: Duration = Duration::from_secs(5);
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-/// nats-server's codes of errors that mean something here.
-const NO_MESSAGE: u64 = 10_037;
-const NOT_ENABLED: u64 = 10_039;
-const NAME_IN_USE: u64 = 10_058;
-const NO_STREAM: u64 = 10_059;
+/// nats-server's code of the error that somebody else wrote first.
 const WRONG_SEQUENCE: u64 = 10_071;
 
 /// Why the bucket could not be used.

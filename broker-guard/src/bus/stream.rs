@@ -27,11 +27,11 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// Without it a stream that somebody else put over the same subjects could acknowledge.
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// nats-server's codes of errors that mean something here.
-const NO_MESSAGE: u64 = 10_037;
-const NOT_ENABLED: u64 = 10_039;
+pub(super) const NO_MESSAGE: u64 = 10_037;
+pub(super) const NOT_ENABLED: u64 = 10_039;
 const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_035;
-const NAME_IN_USE: u64 = 10_058;
-const NO_STREAM: u64 = 10_059;
+pub(super) const NAME_IN_USE: u64 = 10_058;
+pub(super) const NO_STREAM: u64 = 10_059;
 const FULL: u64 = 10_077;
 
 /// Why a stream could not be used.

@@ -19,7 +19,7 @@ use sealbus_envelope::{
 use serde_json::{Value, json};
 
 use super::{
-    busdir::{BusDir, OfflineArg},
+    busdir::{BusArg, BusDir, OfflineArg},
     failure::{Exit, Failure},
     output::{GOOD, Output, STRONG, paint},
     page::{self, AddressArg},
@@ -68,7 +68,39 @@ pub(crate) struct OrderArgs {
     offline: OfflineArg,
 }
 
-/// Makes an order about an agent and signs it with the policy keys at hand. If they are a quorum the guard gets
+/// What every command takes that gives an order about an agent.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AgentOrder {
+    /// Name of the agent
+    pub(crate) agent: String,
+    #[command(flatten)]
+    order: OrderArgs,
+    #[command(flatten)]
+    bus: BusArg,
+}
+
+impl AgentOrder {
+    /// See [`give`].
+    pub(crate) fn give(&self, kind: OrderKind, output: &Output) -> Result<(), Failure> {
+        match self.give_or_draft(kind, output)? {
+            Some(carried_out) => carried_out.show(output),
+            None => Ok(()),
+        }
+    }
+
+    /// See [`give_or_draft`].
+    pub(crate) fn give_or_draft(
+        &self,
+        kind: OrderKind,
+        output: &Output,
+    ) -> Result<Option<CarriedOut>, Failure> {
+        let dir = self.bus.open()?;
+        let target = agent(&dir, &self.agent)?;
+        give_or_draft(&dir, kind, (&self.agent, target), &self.order, output)
+    }
+}
+
+/// Makes an order and signs it with the policy keys at hand. If they are a quorum the guard gets
 /// it, else a draft is written for the next holder.
 pub(crate) fn give(
     dir: &BusDir,
@@ -83,8 +115,10 @@ pub(crate) fn give(
     Ok(())
 }
 
-/// An order that the guard has carried out.
+/// An order that a guard has carried out.
 pub(crate) struct CarriedOut {
+    /// Where that guard is.
+    pub(crate) address: SocketAddr,
     object: Value,
     text: String,
 }
@@ -96,15 +130,8 @@ impl CarriedOut {
     }
 }
 
-impl OrderArgs {
-    /// Where the guard is.
-    pub(crate) fn address(&self, dir: &BusDir) -> SocketAddr {
-        self.address.of(&dir.config)
-    }
-}
-
 /// As [`give`], but what the guard has carried out is told by the caller. None if a draft was written.
-pub(crate) fn give_or_draft(
+fn give_or_draft(
     dir: &BusDir,
     kind: OrderKind,
     (name, target): (&str, Target),
@@ -201,7 +228,7 @@ fn submit(address: SocketAddr, draft: &Draft) -> Result<CarriedOut, Failure> {
         _ => "",
     };
     let text = format!("{} {} of {}\n{effect}", paint(GOOD, "✓"), order.kind, paint(STRONG, &order.target));
-    Ok(CarriedOut { object, text: text.trim_end().to_owned() })
+    Ok(CarriedOut { address, object, text: text.trim_end().to_owned() })
 }
 
 /// An order as JSON.
@@ -265,7 +292,7 @@ fn tell(dir: &BusDir, path: &Path, draft: &Draft, output: &Output) -> Result<(),
 }
 
 /// The agent with this name, as an order names it.
-pub(super) fn agent(dir: &BusDir, name: &str) -> Result<Target, Failure> {
+fn agent(dir: &BusDir, name: &str) -> Result<Target, Failure> {
     let claims = Registry::read(dir)?.find(name)?.credential.clone();
     Ok(Target::Agent { token: claims.token().clone(), identity: claims.claims().identity.clone() })
 }

@@ -1,4 +1,4 @@
-//! The guard's page, over HTTP: what it says, and what it is told.
+//! The guard's page, over HTTP: what it says, and what it is told; and what its store says when no guard runs.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,8 +9,15 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use super::failure::{Exit, Failure};
-use crate::config::Config;
+use super::{
+    busdir::BusDir,
+    failure::{Exit, Failure},
+};
+use crate::{
+    config::Config,
+    service::STORE_FILE,
+    store::{Store, StoreError},
+};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest answer that is read, in bytes.
@@ -65,6 +72,38 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Answer, Failure> {
 /// Tells the page at `path` something.
 pub(crate) fn post(address: SocketAddr, path: &str, body: &[u8]) -> Result<Answer, Failure> {
     exchange(address, "POST", path, body).map_err(|error| silent(address, path, error))
+}
+
+/// What the page at `path` says, or if no guard runs what `read` finds in its store; and which of the two it was, `guard`
+/// or `store`.
+pub(crate) fn get_or_store<T: DeserializeOwned>(
+    dir: &BusDir,
+    address: SocketAddr,
+    path: &str,
+    read: impl FnOnce(&Store) -> Result<T, Failure>,
+) -> Result<(T, &'static str), Failure> {
+    let silent = match get(address, path).and_then(|answer| answer.read(address, path)) {
+        Ok(said) => return Ok((said, "guard")),
+        Err(silent) => silent,
+    };
+    let file = dir.config.state_dir.join(STORE_FILE);
+    if !file.exists() {
+        return Err(silent);
+    }
+    let store = match Store::open(&file) {
+        Ok(store) => store,
+        // A guard that runs has it; then what is wrong is that it does not answer.
+        Err(StoreError::Locked(_)) => return Err(silent),
+        Err(error) => return Err(unreadable_store(error)),
+    };
+    Ok((read(&store)?, "store"))
+}
+
+/// The store of a guard that does not run cannot be read.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(crate) fn unreadable_store(error: StoreError) -> Failure {
+    let remedy = "see what holds the file, and whether it is whole";
+    Failure::told(Exit::Failure, "store", error.to_string(), remedy)
 }
 
 fn silent(address: SocketAddr, path: &str, source: std::io::Error) -> Failure {

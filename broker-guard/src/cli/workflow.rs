@@ -16,8 +16,6 @@ use super::{
 use crate::{
     oversight::pause::{WorkflowReport, Workflows},
     policy::compile::CompiledPolicy,
-    service::STORE_FILE,
-    store::{Store, StoreError},
 };
 
 /// Watch over workflows: list, pause, resume
@@ -40,31 +38,14 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
 
 /// Every workflow that has a mode or is paused, and whether the `guard` says so or its `store`.
 fn read(dir: &BusDir, address: &AddressArg) -> Result<(Vec<WorkflowReport>, &'static str), Failure> {
-    let address = address.of(&dir.config);
-    let silent = match page::get(address, "/workflows").and_then(|told| told.read(address, "/workflows")) {
-        Ok(workflows) => return Ok((workflows, "guard")),
-        Err(silent) => silent,
-    };
-    let path = dir.config.state_dir.join(STORE_FILE);
-    if !path.exists() {
-        return Err(silent);
-    }
-    let unreadable = |error: StoreError| {
-        let remedy = "see what holds the file, and whether it is whole";
-        Failure::told(Exit::Failure, "store", error.to_string(), remedy)
-    };
-    let store = match Store::open(&path) {
-        Ok(store) => store,
-        // A guard that runs has it; then what is wrong is that it does not answer.
-        Err(StoreError::Locked(_)) => return Err(silent),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let workflows = Workflows::new(store.workflows().map_err(unreadable)?);
-    let (bundle, _) = dir.bundle()?;
-    let policy = CompiledPolicy::compile(&bundle).map_err(|error| {
-        Failure::told(Exit::Config, "policy_invalid", error.to_string(), "sign a policy that compiles")
-    })?;
-    Ok((workflows.report(&policy), "store"))
+    page::get_or_store(dir, address.of(&dir.config), "/workflows", |store| {
+        let workflows = Workflows::new(store.workflows().map_err(page::unreadable_store)?);
+        let (bundle, _) = dir.bundle()?;
+        let policy = CompiledPolicy::compile(&bundle).map_err(|error| {
+            Failure::told(Exit::Config, "policy_invalid", error.to_string(), "sign a policy that compiles")
+        })?;
+        Ok(workflows.report(&policy))
+    })
 }
 
 /// The workflow that people name: `team:NAME`, `rule:NAME`, or a name that only one of both has.

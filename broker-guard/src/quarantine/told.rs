@@ -71,7 +71,7 @@ const fn ordered(state: State) -> Option<OrderKind> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
     use sealbus_envelope::{identity::SigningKey, name::AgentToken, reason::Reason};
     use serde_json::Value;
 

@@ -239,6 +239,7 @@ impl Custodian {
     ) {
         let custodian = self.clone();
         tokio::spawn(async move {
+            // Nothing calls when a log, a workflow or a stream goes on.
             tokio::time::sleep(after).await;
             match custodian.part(&identity, job).await {
                 Ok((again, papers, stalled)) => {

@@ -1,6 +1,10 @@
 //! `sealbus audit prove`.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -34,7 +38,9 @@ code 4 if it has not. The proof (C2SP tlog-proof) convinces who has the log's pu
 entry is in the log, without the log: `sealbus audit check-proof`.";
 
 /// How long a running guard may take for its next checkpoint.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the file is read again: the guard tells nobody that it has signed one.
+const EVERY: Duration = Duration::from_millis(50);
 
 /// Write a proof that an entry is in the log
 #[derive(Debug, clap::Args)]
@@ -83,11 +89,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// What was just delivered may wait for its checkpoint; a running guard signs ten a second.
 fn prove(dir: &BusDir, key: &NoteKey, leaf: u64) -> Result<InclusionProof, Failure> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         match prove_inclusion(&dir.config.audit_dir, key, leaf) {
             Err(ProofError::Beyond { .. }) if begun.elapsed() < PATIENCE && is_there(dir, leaf) => {
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                thread::sleep(EVERY);
             }
             outcome => return outcome.map_err(|error| not_proven(dir, error)),
         }

@@ -42,6 +42,8 @@ asked by this command, on its own machine and as its user; without one the comma
 
 /// How long a running guard may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked for whether it has: it answers by taking the request's file away, in silence.
+const EVERY: Duration = Duration::from_millis(50);
 
 /// Remove old entries from the log
 #[derive(Debug, clap::Args)]
@@ -131,7 +133,7 @@ fn ask(plan: &Plan, dir: &BusDir) -> Result<(), Failure> {
     plan.request(log).map_err(|source| Failure::io("write", log, source))?;
     let begun = Instant::now();
     while is_requested(log) && begun.elapsed() < PATIENCE {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(EVERY);
     }
     let (before, _) = pruned(log).map_err(|source| Failure::io("read", log, source))?;
     if before >= plan.before {

@@ -2,12 +2,7 @@
 
 use sealbus_envelope::order::OrderKind;
 
-use super::super::{
-    busdir::BusArg,
-    failure::Failure,
-    order::{self, OrderArgs},
-    output::Output,
-};
+use super::super::{failure::Failure, order::AgentOrder, output::Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,16 +20,10 @@ Its past stays on record. What was kept of it is not delivered by this: see `qua
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the agent
-    agent: String,
     #[command(flatten)]
-    order: OrderArgs,
-    #[command(flatten)]
-    bus: BusArg,
+    order: AgentOrder,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let dir = args.bus.open()?;
-    let target = order::agent(&dir, &args.agent)?;
-    order::give(&dir, OrderKind::Release, (&args.agent, target), &args.order, output)
+    args.order.give(OrderKind::Release, output)
 }

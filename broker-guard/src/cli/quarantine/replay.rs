@@ -7,9 +7,8 @@ use serde_json::json;
 
 use super::{
     super::{
-        busdir::BusArg,
         failure::{Exit, Failure},
-        order::{self, OrderArgs},
+        order::AgentOrder,
         output::Output,
     },
     report,
@@ -30,7 +29,7 @@ the time of now; what passes is logged and delivered with a new admission. Reade
 judge anything: who has no key of then, or read on with the same key, refuses it. Questions and
 answers are not delivered, for their other end is gone. Each envelope is delivered at most once.";
 
-/// How often the guard is asked how far it is.
+/// How often the guard is asked how far it is: its page answers questions and calls nobody.
 const EVERY: Duration = Duration::from_millis(250);
 /// How often at most: a minute.
 const TIMES: u32 = 240;
@@ -39,25 +38,16 @@ const TIMES: u32 = 240;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the agent
-    agent: String,
     #[command(flatten)]
-    order: OrderArgs,
-    #[command(flatten)]
-    bus: BusArg,
+    order: AgentOrder,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let dir = args.bus.open()?;
-    let target = order::agent(&dir, &args.agent)?;
-    let kind = OrderKind::ReplayEvidence;
-    if order::give_or_draft(&dir, kind, (&args.agent, target), &args.order, output)?.is_none() {
-        return Ok(());
-    }
-    let address = args.order.address(&dir);
+    let Some(begun) = args.order.give_or_draft(OrderKind::ReplayEvidence, output)? else { return Ok(()) };
+    let name = &args.order.agent;
     for time in 0..TIMES {
-        let agents = report::ask(address)?;
-        let Some(found) = agents.iter().find(|found| report::is_called(found, &args.agent)) else { break };
+        let agents = report::ask(begun.address)?;
+        let Some(found) = agents.iter().find(|found| report::is_called(found, name)) else { break };
         let evidence = &found.evidence;
         if evidence.replaying {
             if time % 4 == 3 {
@@ -72,6 +62,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         });
         return output.show(&object, report::fates(found));
     }
-    let message = format!("the guard has not finished the replay for `{}` in a minute", args.agent);
+    let message = format!("the guard has not finished the replay for `{name}` in a minute");
     Err(Failure::told(Exit::Failure, "replay_unfinished", message, "see `sealbus quarantine show`"))
 }

@@ -2,20 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::super::{
-    busdir::BusDir,
-    failure::{Exit, Failure},
-    output::table,
-    page,
-    session::printable,
-};
-use crate::{
-    quarantine::{
-        report::{AgentReport, CauseReport},
-        state::Trigger,
-    },
-    service::STORE_FILE,
-    store::{Store, StoreError},
+use super::super::{busdir::BusDir, failure::Failure, output::table, page, session::printable};
+use crate::quarantine::{
+    report::{AgentReport, CauseReport},
+    state::Trigger,
 };
 
 const PATH: &str = "/quarantine";
@@ -27,27 +17,11 @@ pub(super) fn ask(address: SocketAddr) -> Result<Vec<AgentReport>, Failure> {
 
 /// What the `guard` says, or if none runs its `store`.
 pub(super) fn read(address: SocketAddr, dir: &BusDir) -> Result<(Vec<AgentReport>, &'static str), Failure> {
-    let silent = match ask(address) {
-        Ok(agents) => return Ok((agents, "guard")),
-        Err(silent) => silent,
-    };
-    let path = dir.config.state_dir.join(STORE_FILE);
-    if !path.exists() {
-        return Err(silent);
-    }
-    let unreadable = |error: StoreError| {
-        let remedy = "see what holds the file, and whether it is whole";
-        Failure::told(Exit::Failure, "store", error.to_string(), remedy)
-    };
-    let store = match Store::open(&path) {
-        Ok(store) => store,
-        // A guard that runs has it; then what is wrong is that it does not answer.
-        Err(StoreError::Locked(_)) => return Err(silent),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let mut known = store.quarantine().map_err(unreadable)?;
-    known.sort_by(|a, b| a.record.agent.cmp(&b.record.agent));
-    Ok((known.iter().map(|known| AgentReport::read(&store, known)).collect(), "store"))
+    page::get_or_store(dir, address, PATH, |store| {
+        let mut known = store.quarantine().map_err(page::unreadable_store)?;
+        known.sort_by(|a, b| a.record.agent.cmp(&b.record.agent));
+        Ok(known.iter().map(|known| AgentReport::read(store, known)).collect())
+    })
 }
 
 /// Whether an agent has this name, or this token.

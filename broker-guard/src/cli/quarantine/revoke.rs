@@ -2,12 +2,7 @@
 
 use sealbus_envelope::order::OrderKind;
 
-use super::super::{
-    busdir::BusArg,
-    failure::Failure,
-    order::{self, OrderArgs},
-    output::Output,
-};
+use super::super::{failure::Failure, order::AgentOrder, output::Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,16 +17,10 @@ to have every client refuse the identity as well, revoke it in the status statem
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Name of the agent
-    agent: String,
     #[command(flatten)]
-    order: OrderArgs,
-    #[command(flatten)]
-    bus: BusArg,
+    order: AgentOrder,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let dir = args.bus.open()?;
-    let target = order::agent(&dir, &args.agent)?;
-    order::give(&dir, OrderKind::Revoke, (&args.agent, target), &args.order, output)
+    args.order.give(OrderKind::Revoke, output)
 }

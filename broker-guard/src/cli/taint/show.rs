@@ -5,15 +5,13 @@ use serde_json::json;
 
 use super::super::{
     busdir::{BusArg, BusDir},
-    failure::{Exit, Failure},
+    failure::Failure,
     output::{Output, table},
     page::{self, AddressArg},
     when::{relative, rfc3339},
 };
 use crate::{
     clock::now,
-    service::STORE_FILE,
-    store::{Store, StoreError},
     taint::report::{FloorReport, Scope},
 };
 
@@ -48,28 +46,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// The floors, and whether they come from the `guard` or its `store`.
 fn read(args: &Args, dir: &BusDir) -> Result<(Vec<FloorReport>, &'static str), Failure> {
-    let address = args.address.of(&dir.config);
-    let silent = match page::get(address, "/floors").and_then(|answer| answer.read(address, "/floors")) {
-        Ok(floors) => return Ok((floors, "guard")),
-        Err(silent) => silent,
-    };
-    let path = dir.config.state_dir.join(STORE_FILE);
-    if !path.exists() {
-        return Err(silent);
-    }
-    let unreadable = |error: StoreError| {
-        let remedy = "see what holds the file, and whether it is whole";
-        Failure::told(Exit::Failure, "store", error.to_string(), remedy)
-    };
-    let store = match Store::open(&path) {
-        Ok(store) => store,
-        // A guard that runs has it; then what is wrong is that it does not answer.
-        Err(StoreError::Locked(_)) => return Err(silent),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let floors = store.floors().map_err(unreadable)?;
-    let (bundle, _) = dir.bundle()?;
-    Ok((floors.report(bundle.tables()), "store"))
+    page::get_or_store(dir, args.address.of(&dir.config), "/floors", |store| {
+        let floors = store.floors().map_err(page::unreadable_store)?;
+        let (bundle, _) = dir.bundle()?;
+        Ok(floors.report(bundle.tables()))
+    })
 }
 
 fn text(floors: &[FloorReport], now: Millis) -> String {

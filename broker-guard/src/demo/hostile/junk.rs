@@ -12,7 +12,8 @@ use super::{Fault, Guardian, Hostile, Stopped, closed, event, has, kicked, reaso
 /// than would have it act again on what is still under way when the agent has come back.
 const PIECES: usize = 500;
 const VOLLEYS: usize = 9;
-/// How long between two attempts to come back.
+/// How long between two attempts to come back. No event says when the door opens: a refusal names no end, or whoever
+/// floods would know when to go on.
 const AGAIN: Duration = Duration::from_millis(300);
 
 impl Hostile {

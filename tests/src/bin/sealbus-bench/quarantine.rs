@@ -103,6 +103,7 @@ async fn measure(bus: &TestBus, budget: Duration, mut report: Report) -> Report 
     }
     let all = async {
         while count(&confirmed) < done.len() {
+            // The events are counted by another task.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -243,6 +244,7 @@ async fn publish_beside(reader: Client, writer: Client, stop: Arc<AtomicBool>) -
         sent += 1;
         tokio::time::sleep(BESIDE).await;
     }
+    // The last of them are under way; what has not come in five seconds is lost.
     for _ in 0..250 {
         if received.load(Ordering::Relaxed) >= sent {
             break;
