@@ -16,11 +16,15 @@ pub(crate) fn date(time: Millis) -> String {
     rfc3339(time).split('T').next().unwrap_or_default().to_owned()
 }
 
-/// A time as given on the command line: RFC 3339, or how long before `now`.
+/// A time as given on the command line: RFC 3339, the beginning of a day in UTC, or how long before `now`.
 pub(crate) fn parse(text: &str, now: Millis) -> Result<Millis, String> {
-    let told =
-        || "give a time such as `2026-01-31T12:00:00Z`, or how long ago, such as `90s`, `15m`, `2h`, `7d`";
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+    let told = || {
+        "give a time such as `2026-01-31T12:00:00Z`, a day such as `2026-01-31`, or how long ago, such as `90s`, \
+         `15m`, `2h`, `7d`"
+    };
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let time = text.parse::<jiff::Timestamp>().ok().or_else(|| day().map(|day| day.timestamp()));
+    if let Some(time) = time {
         return u64::try_from(time.as_millisecond()).map(Millis).map_err(|_| told().to_owned());
     }
     let unit = match text.chars().next_back() {
@@ -69,7 +73,8 @@ mod tests {
         assert_eq!(clock(Millis(1_800_000_000_042)), "08:00:00.042");
         assert_eq!(parse("2h", Millis(DAY)), Ok(Millis(22 * 3_600_000)));
         assert_eq!(parse("1970-01-02T00:00:00Z", Millis(0)), Ok(Millis(DAY)));
-        for bad in ["", "h", "2", "-1h", "yesterday", "2é"] {
+        assert_eq!(parse("1970-01-02", Millis(0)), Ok(Millis(DAY)));
+        for bad in ["", "h", "2", "-1h", "yesterday", "2é", "2026-13-01", "1969-12-31"] {
             assert!(parse(bad, Millis(DAY)).is_err(), "{bad}");
         }
         assert_eq!(relative(Millis(7 * DAY), Millis(0)), "in 7 days");
