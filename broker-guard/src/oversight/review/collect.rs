@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sealbus_envelope::{label::Label, policy::Rate, time::Millis};
 
 use super::{
-    Activity, Background, Denials, GrantUse, Happened, NearRate, NewFlow, NewReader, Review, findings,
+    Activity, Background, Denials, GrantUse, Happened, NearRate, NewFlow, NewReader, Review,
+    findings::{self, NOT_CONFIRMED},
 };
 use crate::audit::entry::{
     Admitted, Body, Connection, ConnectionResult, Denied, Entry, HoldEnded, KeyGranted, Order, Quarantine,
@@ -134,8 +135,10 @@ impl Collector {
                 }
             }
             Body::PolicyChange(change) if now => {
-                let from = change.from.map_or_else(|| "none".to_owned(), |from| from.to_string());
-                let what = format!("version {from} to {}", change.to);
+                let what = match change.from {
+                    Some(from) => format!("version {from} to {}", change.to),
+                    None => format!("version {}, the first", change.to),
+                };
                 happened(&mut self.review.changes, time, &change.what, what, &change.digest.to_string());
             }
             Body::Gap(gap) if now => {
@@ -312,8 +315,12 @@ impl Collector {
 
     fn state(&mut self, change: &Quarantine<'_>, time: Millis) {
         // The second entry of a quarantine only says whether every server confirmed it.
-        if change.from == change.to || !self.is_of_team(&change.agent) {
+        if change.confirmed == Some(true) || !self.is_of_team(&change.agent) {
             return;
+        }
+        if change.confirmed == Some(false) {
+            let detail = change.detail.as_deref().unwrap_or_default();
+            return happened(&mut self.review.states, time, &change.agent, NOT_CONFIRMED.to_owned(), detail);
         }
         let what = format!("{} to {}", change.from, change.to);
         let detail = match &change.detail {

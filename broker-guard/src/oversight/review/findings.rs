@@ -52,6 +52,8 @@ const MANY_DENIALS: u64 = 10;
 /// The same of messages.
 const MANY_MESSAGES: u64 = 100;
 const TIMES: u64 = 5;
+/// Beside the changes of state: a server did not confirm one.
+pub(super) const NOT_CONFIRMED: &str = "not confirmed";
 
 /// The findings of a review whose lists are filled.
 pub(super) fn find(review: &Review) -> Vec<Finding> {
@@ -114,7 +116,8 @@ fn last(all: &[Happened]) -> impl Iterator<Item = &Happened> {
 }
 
 fn states(review: &Review, found: &mut Vec<Finding>) {
-    let off: Vec<_> = last(&review.states).filter(|state| state.what.ends_with("to quarantined")).collect();
+    let changes: Vec<_> = review.states.iter().filter(|state| state.what != NOT_CONFIRMED).cloned().collect();
+    let off: Vec<_> = last(&changes).filter(|state| state.what.ends_with("to quarantined")).collect();
     some(
         &off,
         found,
@@ -128,6 +131,11 @@ fn states(review: &Review, found: &mut Vec<Finding>) {
             finding(Severity::Critical, title, "", "sealbus quarantine list".to_owned())
         },
     );
+    for left in review.states.iter().filter(|state| state.what == NOT_CONFIRMED) {
+        let title = format!("not every server confirmed that {} is off the bus", left.subject);
+        let command = format!("sealbus quarantine show {}", name(&left.subject));
+        found.push(finding(Severity::Critical, title, &left.detail, command));
+    }
     let watched: Vec<_> = review.states.iter().filter(|state| state.what.ends_with("to watched")).collect();
     some(
         &watched,
@@ -228,7 +236,7 @@ fn orders(review: &Review, found: &mut Vec<Finding>) {
     let policies: Vec<_> = review.changes.iter().filter(|change| change.subject == "bundle").collect();
     if let Some(last) = policies.last() {
         let title = counted(len(&policies), "policy came into force", "policies came into force");
-        let detail = format!("the last: {}", last.what);
+        let detail = if policies.len() > 1 { format!("the last: {}", last.what) } else { last.what.clone() };
         found.push(finding(Severity::Medium, title, detail, "sealbus policy history".to_owned()));
     }
 }
@@ -255,6 +263,7 @@ fn activity(review: &Review, found: &mut Vec<Finding>) {
         |did| {
             let title = format!("{} was denied {} times", did.agent, did.denied);
             let detail = match did.denied_before {
+                _ if !review.compared => String::new(),
                 0 => "never in the period before".to_owned(),
                 n => format!("{n} times in the period before"),
             };

@@ -20,9 +20,9 @@ border-radius:4px;margin:.4rem 0;padding:.45rem .75rem;break-inside:avoid}.criti
 letter-spacing:.04em;text-transform:uppercase;margin-right:.5rem}code{font:13px/1.4 ui-monospace,monospace;\
 background:var(--soft);border-radius:3px;padding:.1rem .3rem;overflow-wrap:anywhere;user-select:all}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;margin:.5rem 0}th,td{text-align:left;vertical-align:top;\
-padding:.28rem .7rem .28rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}th{color:var(--dim);\
-font-weight:600;white-space:nowrap;overflow-wrap:normal}td{min-width:4.5rem;font-variant-numeric:tabular-nums}\
-td:first-child{min-width:9rem}\
+padding:.28rem .7rem .28rem 0;border-bottom:1px solid var(--line);overflow-wrap:break-word}th{color:var(--dim);\
+font-weight:600;white-space:nowrap}td{min-width:4.5rem;max-width:24rem;font-variant-numeric:tabular-nums}\
+td:first-child{min-width:9rem}.time{white-space:nowrap}\
 @media print{body{max-width:none;padding:0;font-size:11px}h2{break-after:avoid}tr{break-inside:avoid}\
 .wide{overflow:visible}code{border:1px solid var(--line)}}";
 
@@ -45,6 +45,32 @@ fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+/// A sentence of ours, in which commands stand between backticks.
+fn with_code(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let parts = parts.map(|(n, part)| match (n % 2, escape(part)) {
+        (1, command) => format!("<code>{command}</code>"),
+        (_, words) => words,
+    });
+    parts.collect()
+}
+
+/// Lets labels and subjects go on in the next line where one of their parts ends. It takes escaped text: no entity has one
+/// of these in it.
+fn with_breaks(cell: &str) -> String {
+    let parts = cell.split_inclusive(['/', '+', '.']).collect::<Vec<_>>();
+    parts.join("<wbr>")
+}
+
+/// Whether a cell is a time as [`markdown::time`] writes it: broken in two it is hard to read.
+fn is_time(cell: &str) -> bool {
+    cell.len() == "2026-01-31 12:00".len()
+        && cell.bytes().zip(b"dddd-dd-dd dd:dd").all(|(byte, form)| match form {
+            b'd' => byte.is_ascii_digit(),
+            form => byte == *form,
+        })
 }
 
 /// The report as a page.
@@ -93,7 +119,7 @@ pub fn html(review: &Review) -> String {
             continue;
         }
         if !section.about.is_empty() {
-            let _ = writeln!(out, "<p class=\"dim\">{}</p>", escape(section.about));
+            let _ = writeln!(out, "<p class=\"dim\">{}</p>", with_code(section.about));
         }
         out.push_str("<div class=\"wide\"><table>\n<thead><tr>");
         for title in section.head {
@@ -103,7 +129,8 @@ pub fn html(review: &Review) -> String {
         for row in &section.rows {
             out.push_str("<tr>");
             for text in row {
-                let _ = write!(out, "<td>{}</td>", escape(text));
+                let class = if is_time(text) { " class=\"time\"" } else { "" };
+                let _ = write!(out, "<td{class}>{}</td>", with_breaks(&escape(text)));
             }
             out.push_str("</tr>\n");
         }

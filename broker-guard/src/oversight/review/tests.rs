@@ -111,19 +111,20 @@ fn week() -> Log {
     }
     log.granted(at(1, 2), "alice-aaaaaaaaaa", "bob-bbbbbbbbbb");
     log.denied(at(2, 0), "mallory-mmmmmmmmmm", 14);
-    let quarantine = |from: &'static str, to: &'static str| {
+    let quarantine = |from: &'static str, to: &'static str, confirmed| {
         Body::Quarantine(Quarantine {
             agent: "mallory-mmmmmmmmmm".into(),
             from: from.into(),
             to: to.into(),
             reason: "above_clearance".into(),
             evidence: vec![[9; 32].into()],
-            confirmed: None,
-            detail: Some("header.label".into()),
+            confirmed,
+            detail: Some(if confirmed.is_none() { "header.label" } else { "no answer from: west" }.into()),
         })
     };
-    log.push(at(2, 1), quarantine("normal", "watched"));
-    log.push(at(2, 2), quarantine("watched", "quarantined"));
+    log.push(at(2, 1), quarantine("normal", "watched", None));
+    log.push(at(2, 2), quarantine("watched", "quarantined", None));
+    log.push(at(2, 3), quarantine("watched", "quarantined", Some(false)));
     let workflow = |to: &'static str, trigger: &'static str| {
         Body::Workflow(Workflow {
             workflow: "rule:pay".into(),
