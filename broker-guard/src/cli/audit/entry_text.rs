@@ -74,7 +74,11 @@ fn what(body: &Body<'_>, tables: Option<&Tables>) -> String {
             let from = p.from.map_or_else(|| "none".to_owned(), |from| from.to_string());
             format!("{} {from} to {}", p.what, p.to)
         }
-        Body::Quarantine(q) => format!("{} {} to {}: {}", q.agent, q.from, q.to, q.reason),
+        Body::Quarantine(q) => match (q.confirmed, q.detail.as_deref().unwrap_or_default()) {
+            (None, _) => format!("{} {} to {}: {}", q.agent, q.from, q.to, q.reason),
+            (Some(true), detail) => format!("{} {}, confirmed: {detail}", q.agent, q.to),
+            (Some(false), detail) => format!("{} {}, NOT confirmed: {detail}", q.agent, q.to),
+        },
         Body::Workflow(w) => {
             let detail = w.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
             format!("{} {} by {}{detail}", w.workflow, w.to, w.trigger)

@@ -37,7 +37,7 @@ pub(super) fn who(cause: &CauseReport) -> String {
             let signers: Vec<String> = order.signers.iter().map(short).collect();
             format!("order {} of {}", order.id.get(..8).unwrap_or_default(), signers.join(", "))
         }
-        (None, Trigger::Evidence) => "guard: hard evidence".to_owned(),
+        (None, Trigger::Evidence) => "guard: hard evidence that it signed".to_owned(),
         (None, Trigger::Flood) => "guard: a flood".to_owned(),
         (None, Trigger::Anomaly) => "guard: anomaly score".to_owned(),
         (None, Trigger::Calm) => "guard: score decayed".to_owned(),

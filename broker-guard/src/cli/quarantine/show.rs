@@ -12,6 +12,7 @@ use super::{
         graph::radius,
         output::{BAD, FAINT, GOOD, Output, STRONG, paint},
         page::AddressArg,
+        registry::Registry,
         session::printable,
         when::{relative, rfc3339},
     },
@@ -60,22 +61,25 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let remedy = "see `sealbus quarantine list --all`; to take it off: `sealbus quarantine add`";
         return Err(Failure::told(Exit::Failure, "not_quarantined", message, remedy));
     };
-    let name = agent.agent.rsplit_once('-').map_or(agent.agent.as_str(), |(name, _)| name).to_owned();
-    // Who has no credential in the registry here has no radius that could be told.
+    let name = printable(agent.agent.rsplit_once('-').map_or(agent.agent.as_str(), |(name, _)| name));
+    // Who has no credential in the registry here has neither a team nor a radius that could be told.
+    let known = Registry::read(&dir)?;
+    let team = known.find(&name).ok().map(|entry| entry.credential.claims().team.to_string());
     let radius = radius(&args.bus, &name).ok();
     let on = on_this_bus(&args.bus.config);
     let (looks, orders) = (looks(&agent, &name, &on), orders(&agent, &name, &on));
     let mut object = json!(agent);
     if let Some(map) = object.as_object_mut() {
         map.insert("from".to_owned(), from.into());
+        map.insert("team".to_owned(), json!(team));
         map.insert("blast_radius".to_owned(), radius.as_ref().map_or(Value::Null, |(json, _)| json.clone()));
         let commands = |all: &[Command]| all.iter().map(|(_, command)| command.clone()).collect::<Vec<_>>();
         map.insert("looks".to_owned(), json!(commands(&looks)));
         map.insert("orders".to_owned(), json!(commands(&orders)));
     }
     let radius = radius.map(|(_, text)| text);
-    output
-        .show(&object, text(&agent, from, radius.as_deref(), [("look", &looks), ("decide", &orders)], now()))
+    let (team, commands) = (team.as_deref(), [("look", looks.as_slice()), ("decide", &orders)]);
+    output.show(&object, text(&agent, team, from, radius.as_deref(), commands, now()))
 }
 
 /// What a command does, and the command: to be pasted as it is.
@@ -131,6 +135,7 @@ fn orders(agent: &AgentReport, name: &str, on: &str) -> Vec<Command> {
 
 fn text(
     agent: &AgentReport,
+    team: Option<&str>,
     from: &str,
     radius: Option<&[String]>,
     commands: [(&str, &[Command]); 2],
@@ -168,7 +173,8 @@ fn text(
     if let Some(score) = agent.score {
         field("score", format!("{score:.2}"));
     }
-    field("identity", agent.identity.clone());
+    let team = team.map(|team| format!(", of team {team}")).unwrap_or_default();
+    field("identity", format!("{}{team}", agent.identity));
     field("servers", servers(agent));
     let evidence = &agent.evidence;
     let mut kept = format!(
@@ -317,7 +323,8 @@ mod tests {
             ["write under a, b; read under c".to_owned(), "reach d and 7 more; if passed on e".to_owned()];
         let (looks, orders) = (looks(&agent, "collector-7", ""), orders(&agent, "collector-7", ""));
         let commands: [(&str, &[Command]); 2] = [("look", &looks), ("decide", &orders)];
-        let text = text(&agent, "guard", Some(&radius), commands, Millis(1_790_000_060_000));
+        let text =
+            text(&agent, Some("collector"), "guard", Some(&radius), commands, Millis(1_790_000_060_000));
         let plain = anstream::adapter::strip_str(&text).to_string();
         assert!(plain.lines().count() <= 24, "{plain}");
         assert!(plain.lines().all(|line| line.chars().count() <= WIDTH), "{plain}");
@@ -346,7 +353,7 @@ mod tests {
         if let Some(kept) = agent.evidence.newest.first_mut() {
             kept.rule = Some("\u{1b}[2Jgone".to_owned());
         }
-        let text = text(&agent, "store", None, [("look", &[]), ("decide", &[])], Millis(1));
+        let text = text(&agent, None, "store", None, [("look", &[]), ("decide", &[])], Millis(1));
         assert!(!text.contains("\u{1b}[2J"), "{text}");
     }
 
