@@ -24,6 +24,7 @@ pub(crate) fn check(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
             Parties { policy, teams: &teams, rule, findings }.check(raw);
         }
     }
+    held_requests(policy, raw, &raw_rules, findings);
     delivery(policy, &teams, &raw_rules, findings);
     // Where a name is misspelt the right one is unused: no news.
     if !findings.has_errors() {
@@ -49,6 +50,45 @@ fn zones(policy: &Policy, raw: &RawPolicy, findings: &mut Findings) {
             finding = finding.also(ceiling.span.clone(), "the zone's ceiling");
         }
         findings.push(finding.help("lower the team's clearance, or move the team to another zone"));
+    }
+}
+
+/// What is asked, and what is answered, cannot wait for people: a flow grant that wants their approval would only ever
+/// be denied there.
+fn held_requests(
+    policy: &Policy,
+    raw: &RawPolicy,
+    raw_rules: &HashMap<&str, &RawRule>,
+    findings: &mut Findings,
+) {
+    let requests: Vec<&Rule> = policy
+        .rules
+        .iter()
+        .map(|rule| &rule.record)
+        .filter(|rule| matches!(rule.kind, MessageKind::Request { .. }))
+        .collect();
+    for grant in policy.grants.iter().map(|grant| &grant.record).filter(|grant| grant.approval.is_some()) {
+        let sends = |rule: &&Rule| {
+            let mut parties = rule.publishers.iter().chain(&rule.subscribers);
+            grant.to.overlaps(&rule.pattern)
+                && parties.any(|party| party.who == Who::Team(grant.team.clone()))
+        };
+        let Some(rule) = requests.iter().copied().find(sends) else { continue };
+        let place = raw.grants.iter().find(|(name, _)| name.value == grant.name.as_str());
+        let approval =
+            place.and_then(|(_, grant)| grant.approval.as_ref()).map_or(0..0, |one| one.span.clone());
+        let message = format!(
+            "flow grant `{}` waits for approval, and reaches the request rule `{}`",
+            grant.name, rule.name
+        );
+        let mut finding =
+            Finding::error(Code::Conflict, message, approval, "what is asked or answered cannot wait");
+        if let Some(kind) = raw_rules.get(rule.name.as_str()).and_then(|rule| rule.kind.as_ref()) {
+            finding = finding.also(kind.span.clone(), "a request rule");
+        }
+        let help = "let `to` name subjects of stream rules alone; for the request write a flow grant of its own, \
+                    without `approval`";
+        findings.push(finding.help(help));
     }
 }
 
