@@ -20,7 +20,7 @@ Examples:
   sealbus audit search --envelope 9f86d081884c7d659a2feaa0c55ad015
 
 Kinds: start, stop, gap, admitted, denied, order, connection, session, key_granted,
-policy_change, quarantine, checkpoint, pruned, workflow.
+policy_change, quarantine, checkpoint, pruned, held, approval, hold_ended, workflow.
 Oldest first; conditions that are given must all hold.";
 
 /// Find entries of the audit log
@@ -35,7 +35,8 @@ pub(crate) struct Args {
     reason: Option<String>,
     /// A kind of entry
     #[arg(long, value_parser = ["start", "stop", "gap", "admitted", "denied", "order", "connection",
-        "session", "key_granted", "policy_change", "quarantine", "checkpoint", "pruned", "workflow"])]
+        "session", "key_granted", "policy_change", "quarantine", "checkpoint", "pruned", "held", "approval",
+        "hold_ended", "workflow"])]
     kind: Option<String>,
     /// An envelope's id, 32 hexadecimal digits
     #[arg(long, value_name = "ID")]
