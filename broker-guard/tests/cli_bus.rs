@@ -5,83 +5,17 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod cli;
+#[path = "cli/running.rs"]
+mod running;
 
 use std::{
-    io::{BufRead as _, BufReader, Lines},
-    net::TcpListener,
-    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
 };
 
 use cli::{Place, text};
+use running::{Running, prepared, says};
 use sealbus_guard::natsserver::locate_or_fetch;
-use serde_json::Value;
-
-/// A long-running `sealbus`, killed when dropped.
-struct Running {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    stderr: Lines<BufReader<ChildStderr>>,
-}
-
-impl Running {
-    fn start(place: &Place, args: &[&str]) -> Self {
-        let mut child = place.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, stdout, stderr }
-    }
-
-    /// Starts and waits for the remark that says it is ready.
-    fn ready(place: &Place, args: &[&str]) -> Self {
-        let mut running = Self::start(place, args);
-        let line = running.stderr.next().unwrap().unwrap();
-        assert!(line.contains("Ctrl-C ends"), "{line}");
-        running
-    }
-
-    fn line(&mut self) -> String {
-        self.stdout.next().unwrap().unwrap()
-    }
-
-    fn object(&mut self) -> Value {
-        serde_json::from_str(&self.line()).unwrap()
-    }
-
-    /// Ctrl-C, and the code it ends with.
-    fn interrupt(&mut self) -> Option<i32> {
-        let signalled = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(signalled.success());
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A bus directory whose ports are free.
-fn prepared() -> Place {
-    let place = Place::new();
-    let url = format!("nats://127.0.0.1:{}", free_port());
-    let made = place.run(&["init", "bus", "--bus", "demo", "--url", &url]);
-    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
-    place.edit("bus/sealbus.toml", "127.0.0.1:9464", &format!("127.0.0.1:{}", free_port()));
-    place
-}
-
-/// Runs a command that succeeds and says one object.
-fn says(place: &Place, args: &[&str]) -> Value {
-    let output = place.run(args);
-    assert_eq!(output.status.code(), Some(0), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 #[test]
 fn a_bus_is_used_watched_and_stopped() {

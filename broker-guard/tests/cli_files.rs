@@ -335,7 +335,9 @@ fn every_shell_gets_its_completion() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = place.run(&["completion", shell]);
         assert_eq!(output.status.code(), Some(0));
-        assert!(text(&output.stdout).contains("renew-status"), "{shell}");
+        for command in ["renew-status", "revoke-key"] {
+            assert!(text(&output.stdout).contains(command), "{shell}: {command}");
+        }
     }
     assert_eq!(place.run(&["completion", "cmd"]).status.code(), Some(2));
     assert_eq!(place.run(&[]).status.code(), Some(2));

@@ -1,8 +1,10 @@
-//! `sealbus approvals`: what waits for people, looking at it, and deciding.
+//! `sealbus approvals`: what waits for people, looking at it, and deciding; and who may decide.
 
 mod decide;
 mod key;
 mod list;
+mod people;
+mod revoke_key;
 mod show;
 mod submit;
 
@@ -29,7 +31,7 @@ use super::{
     session::{self, printable},
 };
 
-/// Look at what waits for approval; approve or deny it
+/// Look at what waits for approval; approve or deny it; see and revoke who may
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     List(list::Args),
@@ -37,7 +39,9 @@ pub(crate) enum Command {
     Approve(decide::ApproveArgs),
     Deny(decide::DenyArgs),
     Submit(submit::Args),
+    People(people::Args),
     Key(key::Args),
+    RevokeKey(revoke_key::Args),
 }
 
 pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
@@ -47,7 +51,9 @@ pub(crate) fn run(command: &Command, output: &Output) -> Result<(), Failure> {
         Command::Approve(args) => decide::approve(args, output),
         Command::Deny(args) => decide::deny(args, output),
         Command::Submit(args) => submit::run(args, output),
+        Command::People(args) => people::run(args, output),
         Command::Key(args) => key::run(args, output),
+        Command::RevokeKey(args) => revoke_key::run(args, output),
     }
 }
 

@@ -8,13 +8,15 @@ use std::{
 use clap::Args;
 use sealbus_client::credentials::{Bus, Ca};
 use sealbus_envelope::{
-    identity::{KeyKind, SigningKey, Status},
+    identity::{DEFAULT_STATUS_MS, KeyKind, MAX_REVOKED, PublicKey, Revocation, SigningKey, Status},
     policy::Bundle,
+    time::Millis,
 };
 
 use super::failure::{Exit, Failure};
 use crate::{
     archive::{self, Archive},
+    clock::now,
     config::Config,
     keyfile::{self, read_seed},
     policy::{bundle, compile::CompiledPolicy},
@@ -254,6 +256,31 @@ impl Offline<'_> {
         let remedy = "see whether it belongs to another bus, or was swapped with another key";
         Failure::told(Exit::Config, "offline_key_foreign", message, remedy)
     }
+}
+
+/// Signs and writes the next status statement, which revokes these keys too. Returns since when.
+pub(crate) fn revoke(
+    dir: &BusDir,
+    bundle: &Bundle,
+    status: &mut Status,
+    keys: &[PublicKey],
+    place: &OfflineArg,
+) -> Result<Millis, Failure> {
+    if status.revoked.len().saturating_add(keys.len()) > MAX_REVOKED {
+        let message = format!("a status statement holds {MAX_REVOKED} revocations at most");
+        let remedy = "make a new issuer; credentials that expired need no revocation";
+        return Err(Failure::told(Exit::Failure, "too_many_revocations", message, remedy));
+    }
+    let key = dir.offline(place).status(bundle)?;
+    let at = now();
+    status.revoked.extend(keys.iter().map(|identity| Revocation { identity: identity.clone(), at }));
+    // As a statement that was read has them: whoever looks one up here relies on it.
+    status.revoked.sort_by_key(|revoked| *revoked.identity.as_bytes());
+    status.version += 1;
+    status.policy_version = status.policy_version.max(bundle.head().fields().version);
+    (status.issued, status.valid_until) = (at, at.plus(DEFAULT_STATUS_MS));
+    write_status(dir, status, &key)?;
+    Ok(at)
 }
 
 /// Signs and writes the next status statement.

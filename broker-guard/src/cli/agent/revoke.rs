@@ -1,16 +1,15 @@
 //! `sealbus agent revoke`: the next status statement names the identity.
 
-use sealbus_envelope::identity::{DEFAULT_STATUS_MS, KeyKind, MAX_REVOKED, Revocation};
+use sealbus_envelope::identity::KeyKind;
 use serde_json::json;
 
 use super::super::{
-    busdir::{BusArg, OfflineArg, write_status},
+    busdir::{BusArg, OfflineArg, revoke},
     failure::{Exit, Failure},
     output::{Output, STRONG, paint},
     registry::{Registry, revoked_at},
     when::rfc3339,
 };
-use crate::clock::now;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,19 +45,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let message = format!("`{}` is revoked already, since {}", args.name, rfc3339(at));
         return Err(Failure::told(Exit::Failure, "revoked_already", message, "nothing is left to do"));
     }
-    if status.revoked.len() >= MAX_REVOKED {
-        let message = format!("the status statement holds {MAX_REVOKED} revocations, the most it can");
-        let remedy = "make a new issuer; credentials that expired need no revocation";
-        return Err(Failure::told(Exit::Failure, "too_many_revocations", message, remedy));
-    }
-    let key = dir.offline(&args.offline).status(&bundle)?;
-    let at = now();
-    status.revoked.push(Revocation { identity: claims.identity.clone(), at });
-    status.version += 1;
-    status.policy_version = status.policy_version.max(bundle.head().fields().version);
-    (status.issued, status.valid_until) = (at, at.plus(DEFAULT_STATUS_MS));
     // The statement first: it is what counts. The registry only remembers why.
-    write_status(&dir, &status, &key)?;
+    let identity = std::slice::from_ref(&claims.identity);
+    let at = revoke(&dir, &bundle, &mut status, identity, &args.offline)?;
     registry.set_reason(&args.name, args.reason.clone());
     registry.save()?;
     let object = json!({
