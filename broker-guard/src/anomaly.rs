@@ -38,6 +38,9 @@ pub use signal::{COUNT, SIGNALS, Signal, SignalKind, Standing, named};
 
 use publisher::{Fired, Publisher};
 
+#[cfg(test)]
+mod tests;
+
 /// The most agents that are followed, at about five kilobytes each; of more, those heard of last are not.
 pub const MAX_PUBLISHERS: usize = 16_384;
 /// How often time passes for agents that say nothing, in milliseconds.
@@ -150,7 +153,7 @@ impl Detector {
             return self.meet(agent, observation, now);
         };
         if let Observation::Sent(_) = observation {
-            self.heard = self.heard.max(now);
+            self.heard = now;
         }
         let fired = tell(publisher, observation, &self.settings, now);
         if fired == 0 { None } else { self.weigh(agent, fired, now) }

@@ -28,6 +28,8 @@ const LEAST: Limits = Limits { minute: 10, hour: 20, second: 20, size: 4_096, by
 const PAUSE_MS: u64 = 5 * MINUTE_MS;
 /// The most minutes that are made up for.
 const MOST_MISSED: u64 = 120;
+/// If the time is so many minutes before what it was, the clock was set back: signed times may differ by less.
+const BACK: u64 = 10;
 /// How many marks are kept to prove that two envelopes were signed under one number.
 const MARKS: usize = 32;
 /// Before it was seen for so many hours nothing is too much.
@@ -247,6 +249,9 @@ impl Publisher {
         let mut fired = 0;
         if minute > self.present.minute {
             self.advance(minute, settings, now);
+        } else if minute + BACK < self.present.minute {
+            self.clock_went_back(now);
+            self.advance(minute, settings, now);
         }
         self.messages = self.messages.saturating_add(count);
         let present = &mut self.present;
@@ -318,6 +323,13 @@ impl Publisher {
             fired |= self.label(sent, used, settings, now);
         }
         fired
+    }
+
+    /// The guard's clock was set back: the hour under way is over, and nothing is learned of it. Else all that comes
+    /// until the clock has caught up would be counted as one minute's.
+    #[cold]
+    fn clock_went_back(&mut self, now: Millis) {
+        self.present = Present { marks: self.present.marks, last: now, ..Present::default() };
     }
 
     /// What it could not send in a pause it may send now: whoever was cut off catches up, and that is no flood.
@@ -512,6 +524,9 @@ impl Publisher {
     pub(super) fn tick(&mut self, bus_is_silent: bool, settings: &Settings, now: Millis) -> Fired {
         let mut fired = 0;
         let minute = now.0 / MINUTE_MS;
+        if minute + BACK < self.present.minute {
+            self.clock_went_back(now);
+        }
         // The minute before may still get envelopes that were sealed in it.
         if minute > self.present.minute.saturating_add(1) {
             self.advance(minute - 1, settings, now);

@@ -34,9 +34,10 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// Lets time pass. A clock that steps back neither raises nor lowers anything.
+    /// Lets time pass. A clock that steps back neither raises nor lowers anything, and scores fall on from there.
     pub fn decay(&mut self, now: Millis, half_life_ms: u64) {
         let passed = now.since(self.at);
+        self.at = self.at.min(now);
         if passed == 0 {
             return;
         }
