@@ -26,6 +26,8 @@ pub(super) fn replay(dir: &Path, alarms: &mut Alarms<'_>) -> Result<(), Failure>
         let remedy = "see whether the path is right; `sealbus audit verify` tells what is damaged";
         Failure::told(Exit::Failure, "audit_unreadable", message, remedy)
     };
+    // Else a path that was mistyped would be a log without alarms.
+    std::fs::read_dir(dir).map_err(|error| unreadable(&error))?;
     let entries = || search(dir, Filter::default()).map_err(|error| unreadable(&error));
     let (mut lineage, mut waiting) = (Lineage::default(), HashSet::new());
     for found in entries()? {
