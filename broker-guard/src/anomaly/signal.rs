@@ -110,7 +110,7 @@ signals! {
     Size, "size", Signed, 80,
         "larger messages, or more bytes in an hour or a day, than its own history lets expect";
     Pace, "pace", Signed, 60,
-        "messages at intervals unlike its own: shorter than ever, or as regular as a machine's";
+        "messages at shorter intervals than its own: more within one second than its busiest seconds let expect";
     UntrueParents, "untrue-parents", Signed, 60,
         "an envelope said to derive from what its sender was never given, or from a source of a lower label than that has; over a log also from what never was admitted";
     KeySweep, "key-sweep", Attested, 100,
