@@ -121,6 +121,18 @@ fn a_bus_is_used_watched_and_stopped() {
     let again = place.run(&submit);
     assert_eq!(again.status.code(), Some(3));
     assert!(text(&again.stderr).contains("order_replayed"), "{}", text(&again.stderr));
+    // What makes no sense now must not lie about signed until it does.
+    let senseless = place.run(&["quarantine", "release", "alice", "--reason", "too early", "-c", "bus"]);
+    assert_eq!(senseless.status.code(), Some(3));
+    assert!(text(&senseless.stderr).contains("not_quarantined"), "{}", text(&senseless.stderr));
+    let files = std::fs::read_dir(place.path("")).unwrap().map(|file| file.unwrap().file_name());
+    let orders: Vec<_> = files.filter(|name| name.to_string_lossy().ends_with(".order")).collect();
+    assert_eq!(orders, ["clear.order"]);
+    let told =
+        says(&place, &["events", "--since", "1h", "--kind", "order", "--count", "1", "-c", "bus", "--json"]);
+    let told = &told["unmapped"]["sealbus"];
+    assert_eq!(told["operation"], "order.clear_taint", "{told}");
+    assert!(told["by"].as_str().unwrap().starts_with('U'), "{told}");
     let orders = place.run(&["audit", "search", "--kind", "order", "-c", "bus", "--json"]);
     assert_eq!(text(&orders.stdout).matches("\"accepted\":true").count(), 2, "{}", text(&orders.stdout));
 

@@ -229,6 +229,8 @@ async fn what_two_people_approved_reaches_its_readers_and_they_count_again() {
 
     let first = scene.approve(&scene.people.ann, digest).await;
     assert_eq!((first.missing, first.again, first.state.as_deref()), (1, false, Some("waiting")));
+    let approved = scene.watch.event("the approval", |event| event["by"] == "ann").await;
+    assert_eq!((&approved["kind"], &approved["operation"]), (&"approval".into(), &"approve".into()));
     let again = scene.approve(&scene.people.ann, digest).await;
     assert_eq!((again.missing, again.again), (1, true), "one person is one");
     assert_eq!(scene.listed().await[0].holds[0].approved[0].as_str(), "ann");
@@ -264,6 +266,8 @@ async fn one_no_is_enough_and_no_answer_is_a_no() {
     scene.approve(&scene.people.ann, waits.digest()).await;
     let (_, no) = scene.submit(&scene.signed(&scene.people.bob, waits.digest(), false)).await;
     assert_eq!((no.state.as_deref(), no.denied), (Some("denied"), Some(Reason::ApprovalDenied)));
+    let denied = scene.watch.event("the denial", |event| event["by"] == "bob").await;
+    assert_eq!((&denied["operation"], &denied["reason"]), (&"deny".into(), &"approval_denied".into()));
     let digest = waits.digest();
     let error = soon("the verdict", waits.decided()).await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Denied, Some(Reason::ApprovalDenied)));

@@ -167,8 +167,9 @@ fn give_or_draft(
         return tell(dir, &file, &draft, output).map(|()| None);
     }
     let submitted = submit(args.address.of(&dir.config), &draft);
-    if submitted.is_err() {
-        // Signatures are hard to come by: none is lost because a guard is down.
+    // Signatures are hard to come by: none is lost because a guard is down. But what a guard refused for good must not
+    // lie about: it could be handed in when it makes a sense that nobody meant.
+    if submitted.as_ref().is_err_and(|failure| failure.exit() != Exit::Denied) {
         replace_public(&file, &draft.encode())?;
         output.remark(format_args!("The signed order is in {0}: sealbus order submit {0}", file.display()));
     }

@@ -177,6 +177,20 @@ impl Desk {
         self.todo.publish.push(Outgoing::event(&self.wire, &event));
     }
 
+    /// The event of what a person decided.
+    fn tell_of_decision(
+        &mut self,
+        (digest, person): (&Hash, &str),
+        denied: Option<Reason>,
+        detail: String,
+        now: Millis,
+    ) {
+        let Some(held) = self.holds.get(digest) else { return };
+        let operation = if denied.is_some() { "deny" } else { "approve" };
+        let event = self.hold_event(Kind::Approval, held, denied, detail, now).asked(operation, person);
+        self.todo.publish.push(Outgoing::event(&self.wire, &event));
+    }
+
     fn hold_event(
         &self,
         kind: Kind,
@@ -279,13 +293,8 @@ impl Desk {
         }
         let name = person.as_ref().map_or("?", Name::as_str).to_owned();
         if judged == Judged::Denies {
-            self.tell_of_hold(
-                Kind::Approval,
-                &digest,
-                Some(Reason::ApprovalDenied),
-                format!("{} denied by {name}", hex(&digest)),
-                now,
-            );
+            let detail = format!("{} denied by {name}", hex(&digest));
+            self.tell_of_decision((&digest, &name), Some(Reason::ApprovalDenied), detail, now);
             let people: Vec<Name> = person.into_iter().collect();
             if !self.end_hold(&digest, Refused::new(Reason::ApprovalDenied, "hold"), &people, now) {
                 return Err(Refused::new(Reason::StoreUnavailable, "store"));
@@ -301,7 +310,7 @@ impl Desk {
         }
         self.holds.approve(signed.clone());
         let detail = format!("{} approved by {name}; {missing} missing", hex(&digest));
-        self.tell_of_hold(Kind::Approval, &digest, None, detail, now);
+        self.tell_of_decision((&digest, &name), None, detail, now);
         if missing == 0 {
             submitted.denied = self.release(&digest, now);
             submitted.state = match (submitted.denied, self.holds.get(&digest)) {
@@ -327,9 +336,11 @@ impl Desk {
         }
         let mut event = Event::new(Kind::Approval, now).because(refused.reason);
         event.what = Some(refused.what.to_owned());
-        event.detail = signed.map(|signed| {
-            format!("{} by {}", hex(&signed.approval().envelope), signed.key().to_nkey(KeyKind::User))
-        });
+        if let Some(signed) = signed {
+            let (approval, key) = (signed.approval(), signed.key().to_nkey(KeyKind::User));
+            let operation = if approval.approve { "approve" } else { "deny" };
+            event = event.asked(operation, key).detail(hex(&approval.envelope));
+        }
         self.todo.publish.push(Outgoing::event(&self.wire, &event));
     }
 

@@ -75,6 +75,8 @@ fn what(body: &Body<'_>, tables: Option<&Tables>) -> String {
             format!("{} {from} to {}", p.what, p.to)
         }
         Body::Quarantine(q) => match (q.confirmed, q.detail.as_deref().unwrap_or_default()) {
+            // Its reason is what it was off the bus for.
+            (None, _) if q.to == "released" => format!("{} {} to {}", q.agent, q.from, q.to),
             (None, _) => format!("{} {} to {}: {}", q.agent, q.from, q.to, q.reason),
             (Some(true), detail) => format!("{} {}, confirmed: {detail}", q.agent, q.to),
             (Some(false), detail) => format!("{} {}, NOT confirmed: {detail}", q.agent, q.to),

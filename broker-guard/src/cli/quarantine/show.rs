@@ -159,9 +159,10 @@ fn text(
     let mut field =
         |name: &str, value: String| lines.push(cut(&format!("  {name:<10} {}", printable(&value))));
     let cause = &agent.cause;
-    // The order's reason is what the agent is let back from.
+    // An order says itself why; its reason code is only what state it is about.
     let why = match (agent.state, &cause.order) {
         (State::Released, Some(_)) => "people let it back".to_owned(),
+        (_, Some(_)) => "people ordered it".to_owned(),
         _ => format!("{} [{}]", cause.meaning, cause.reason),
     };
     field("why", why);
@@ -177,12 +178,12 @@ fn text(
     field("identity", format!("{}{team}", agent.identity));
     field("servers", servers(agent));
     let evidence = &agent.evidence;
-    let mut kept = format!(
-        "{} kept ({} KiB), {} more counted",
-        evidence.waiting,
-        evidence.bytes.div_ceil(1024),
-        evidence.dropped
-    );
+    let mut kept = match (evidence.waiting, evidence.dropped) {
+        (0, 0) => "nothing waits".to_owned(),
+        (waiting, dropped) => {
+            format!("{waiting} kept ({} KiB), {dropped} more counted", evidence.bytes.div_ceil(1024))
+        }
+    };
     for (count, what) in
         [(evidence.delivered, "delivered"), (evidence.refused, "refused"), (evidence.discarded, "discarded")]
     {
