@@ -42,6 +42,7 @@ pub mod export;
 mod files;
 mod frame;
 pub mod hex;
+mod lock;
 pub mod note;
 pub mod order;
 pub mod parents;

@@ -22,7 +22,7 @@
 //! # }
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::Path;
@@ -37,6 +37,7 @@ use crate::clock::now;
 use super::entry::{self, Body, EntryError, Gap, GapCause, Position, Record, Start};
 use super::files::{Layout, is_full, make_reserve, release_reserve, sync_directory};
 use super::frame::{self, HEADER, PAYLOAD_MAX, PREAMBLE};
+use super::lock::Lock;
 use super::note::{CheckpointSigner, NoteKey};
 pub use super::recover::OpenError;
 use super::recover::{Recovered, recover};
@@ -141,7 +142,7 @@ pub struct AuditLog {
     layout: Layout,
     options: Options,
     /// Held, not read: the operating system releases it with the process.
-    _lock: File,
+    _lock: Lock,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     epoch: u64,
@@ -178,12 +179,7 @@ impl AuditLog {
         let key = NoteKey::new(&options.name, signer.public_key())?;
         let layout = Layout::new(directory);
         layout.create()?;
-        let lock = File::create(layout.lock())?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
+        let lock = Lock::take(&layout)?;
         for left_over in fs::read_dir(layout.temporary())? {
             fs::remove_file(left_over?.path())?;
         }

@@ -182,6 +182,8 @@ pub struct Fair<T> {
     agents: HashMap<AgentToken, Agent<T>>,
     others: Agent<T>,
     round: VecDeque<Option<AgentToken>>,
+    /// Whether the first of the round had its quantum, and the turn ended before it had used it.
+    midway: bool,
     waiting: usize,
     bytes: usize,
 }
@@ -192,6 +194,7 @@ impl<T> Default for Fair<T> {
             agents: HashMap::new(),
             others: Agent::new(Bound::STRANGER),
             round: VecDeque::new(),
+            midway: false,
             waiting: 0,
             bytes: 0,
         }
@@ -266,7 +269,9 @@ impl<T> Fair<T> {
                 None => Some(&mut self.others),
             };
             let Some(queues) = queues else { continue };
-            queues.deficit += QUANTUM;
+            if !std::mem::take(&mut self.midway) {
+                queues.deficit += QUANTUM;
+            }
             let before = queues.waiting();
             let (bytes, full) = queues.serve(&mut turn, &mut control_left);
             self.waiting -= before - queues.waiting();
@@ -278,8 +283,7 @@ impl<T> Fair<T> {
                 continue;
             }
             if full {
-                // It goes on where it stopped, with no more than it had.
-                queues.deficit -= QUANTUM.min(queues.deficit);
+                self.midway = true;
                 self.round.push_front(name);
                 break;
             }
