@@ -9,21 +9,21 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use rand_core::CryptoRng;
 use sealbus_envelope::{
-    control::{DeniedNotice, Heartbeat, VerdictNotice, encode, kind, verb},
+    control::{Heartbeat, VerdictNotice, encode, kind, verb},
     hash::Hash,
     identity::{BusId, SessionId, SigningKey},
     name::AgentToken,
     proof::admission::{self, ADMISSION_RESERVE, Admission, Decision, Verdict},
     reason::{Reason, Refused},
-    subject::{Partition, WireSubjects},
+    subject::WireSubjects,
     time::Millis,
-    wire::{MAX_ENVELOPE, Verified},
+    wire::MAX_ENVELOPE,
 };
 
 use crate::{
     audit::{
         entry::{self, Body, Record},
-        store::{AppendError, Appended, AuditLog, SyncHandle},
+        store::{AppendError, AuditLog, SyncHandle},
     },
     bus::{egress::Outgoing, seen::SeenCache},
     check::{Checker, Denial, Permit, Route, View, rate::Limiter},
@@ -34,7 +34,7 @@ use crate::{
     oversight::holds::{Held, Holds},
     quarantine::{
         custody::Custody,
-        evidence::{FloodLimits, Proof, Response, Tally},
+        evidence::{FloodLimits, Response, Tally},
     },
     roster::session::LiveSession,
     sessions::{InForce, Sessions},
@@ -43,14 +43,18 @@ use crate::{
 };
 use workflow::Overseer;
 
+mod denying;
 mod flood;
 mod holding;
+mod logging;
 mod orders;
 pub mod quarantine;
 mod told;
 mod watching;
 mod workflow;
 
+use denying::{notice, unadmitted};
+use logging::{admitted, append};
 use quarantine::Barred;
 use watching::Watching;
 
@@ -116,16 +120,10 @@ pub struct Desk {
     todo: Todo,
 }
 
-/// How long after a policy came into force an agent may not have heard of it yet.
-const POLICY_GRACE_MS: u64 = 30_000;
 /// The most that one envelope adds to the count of sequence numbers that never came.
 const MAX_GAP_COUNTED: u64 = 1_000_000;
 /// How many denied envelopes are remembered, so that none counts twice against its sender.
 const ACCUSED: u64 = 65_536;
-/// The most records of one append.
-const RECORDS_AT_ONCE: usize = 4_096;
-/// The most agents whose denials are weighed at once; only a hostile server can make up more names.
-const MAX_TALLIES: usize = 65_536;
 
 impl Desk {
     /// A desk with no session yet.
@@ -347,132 +345,6 @@ impl Desk {
         Some(Outgoing::tell(&self.wire, agent, session, kind::VERDICT, encode(&notice).ok()?))
     }
 
-    fn deny(&mut self, denials: Vec<Denial>, now: Millis) {
-        let mut report = Vec::new();
-        let mut confirmed = Vec::new();
-        for denial in denials {
-            self.metrics.denied(denial.refused.reason, 1);
-            self.weigh(&denial, now);
-            if denial.confirm && denial.signed {
-                confirmed.push(denial.clone());
-            }
-            report.extend(self.denials.note(denial, now));
-        }
-        self.report(report, &confirmed, now);
-    }
-
-    /// What the denial says about the agent it came from.
-    fn weigh(&mut self, denial: &Denial, now: Millis) {
-        let Some(agent) = &denial.agent else { return };
-        // Known already, or the guard's own fault.
-        if matches!(
-            denial.refused.reason,
-            Reason::Quarantined | Reason::AuditUnavailable | Reason::Overloaded | Reason::WorkflowPaused
-        ) {
-            return;
-        }
-        let proof = match denial.digest {
-            // Whoever repeats an envelope, or holds it back until it is refused, must not make it weigh more.
-            Some(envelope) if denial.signed && !self.accused.contains_key(&envelope) => {
-                self.accused.insert(envelope, ());
-                Proof::Signed { envelope, knew_policy: self.knew_policy(denial.issued_at.unwrap_or(now)) }
-            }
-            _ => Proof::Attested,
-        };
-        // What the evidence itself calls for comes first: its cause names the envelope, a score only adds up.
-        if self.tallies.len() < MAX_TALLIES || self.tallies.contains_key(agent) {
-            let tally = self.tallies.entry(agent.clone()).or_default();
-            match tally.note(denial.refused, &proof, now, &FloodLimits::default()) {
-                Response::Nothing => {}
-                response => self.todo.offenders.push((agent.clone(), response)),
-            }
-        }
-        self.saw_denied(agent, denial, &proof, now);
-    }
-
-    /// Whether what was sealed at that time was sealed by somebody who had the time to learn of the policy in
-    /// force. By the sender's signed word, because a server decides when it arrives; a liar gains the time that
-    /// its clock may be off. Until the policy changes for the first time, every session was told of it before.
-    const fn knew_policy(&self, sealed: Millis) -> bool {
-        self.policy_since.0 == 0 || sealed.since(self.policy_since) > POLICY_GRACE_MS
-    }
-
-    /// Logs denials, signs the verdicts of those whose sender wants one, tells sender and security team.
-    fn report(&mut self, report: Vec<(Denial, u64)>, confirmed: &[Denial], now: Millis) {
-        let records: Vec<Record<'_>> =
-            report.iter().map(|(denial, count)| denied(denial, *count, now)).collect();
-        let appended = if records.is_empty() { None } else { self.append_or_note(&records, now) };
-        for (denial, count) in &report {
-            self.tell_denied(denial, *count, now);
-            let event = self.event_about(Kind::Denied, denial, *count, now);
-            self.todo.publish.push(Outgoing::event(&self.wire, &event));
-        }
-        // A denial needs no durable proof, only an answer; its position is the batch's first entry.
-        let policy = &self.sessions.in_force().policy;
-        let decisions: Vec<(Hash, Decision)> = confirmed
-            .iter()
-            .filter_map(|denial| Some((denial, denial.digest?)))
-            .map(|(denial, digest)| {
-                let decision = Decision {
-                    verdict: Verdict::Deny,
-                    policy_version: policy.version(),
-                    policy_digest: *policy.digest(),
-                    partition: denial.agent.as_ref().map_or(0, |agent| Partition::of(agent).number()),
-                    epoch: self.sessions.guard().epoch,
-                    position: appended.as_ref().map_or(0, |appended| appended.positions.start),
-                    time: now,
-                    observed: false,
-                };
-                (digest, decision)
-            })
-            .collect();
-        let admissions = admission::sign(&self.guard_key, self.bus, &decisions);
-        for (denial, admission) in confirmed.iter().filter(|denial| denial.digest.is_some()).zip(admissions) {
-            if let (Some(session), Some(digest)) = (denial.session, denial.digest) {
-                let notice = self.verdict(session, digest, &admission, Some(denial.refused.reason));
-                self.todo.publish.extend(notice);
-            }
-        }
-    }
-
-    /// The notice goes to the session that the header claims, else to all sessions of the attested agent:
-    /// always to that agent's own boxes, never where the message wanted it.
-    fn tell_denied(&mut self, denial: &Denial, count: u64, now: Millis) {
-        let Some(agent) = &denial.agent else { return };
-        let Ok(payload) = encode(&notice(denial, count, now)) else { return };
-        let sessions: Vec<SessionId> = match denial.session {
-            Some(session) => vec![session],
-            None => self.sessions.roster().of_agent(agent.as_str()).map(|session| session.id()).collect(),
-        };
-        for session in sessions {
-            let outgoing = Outgoing::tell(&self.wire, agent, session, kind::DENIED, payload.clone());
-            self.todo.publish.push(outgoing);
-        }
-    }
-
-    /// Tells the security team of what observe mode let pass. The log has it with the admission.
-    fn report_observed(&mut self, observed: impl IntoIterator<Item = (Denial, u64)>, now: Millis) {
-        for (denial, count) in observed {
-            let event = self.event_about(Kind::Observed, &denial, count, now);
-            self.todo.publish.push(Outgoing::event(&self.wire, &event));
-        }
-    }
-
-    fn event_about(&self, kind: Kind, denial: &Denial, count: u64, now: Millis) -> Event {
-        let tables = self.sessions.in_force().policy.tables();
-        let mut event = Event::new(kind, now).because(denial.refused.reason);
-        event.agent = denial.agent.as_ref().map(ToString::to_string);
-        event.session = denial.session.map(|session| session.to_string());
-        event.what = Some(denial.refused.what.to_owned());
-        event.rule.clone_from(&denial.rule);
-        event.subject.clone_from(&denial.subject);
-        event.label = denial.label.map(|label| tables.show(label));
-        event.envelope = denial.envelope.map(|id| id.to_string());
-        event.count = Some(count);
-        event.signed = Some(denial.signed);
-        event
-    }
-
     /// Handles one control message.
     pub fn control(&mut self, message: &Message, now: Millis) {
         self.metrics.control.inc();
@@ -558,23 +430,6 @@ impl Desk {
         }
     }
 
-    /// Puts floors that rose on disk. Rare: once for each agent, rule and label.
-    fn save_floors(&mut self) -> bool {
-        if self.unsaved.is_empty() {
-            return true;
-        }
-        match self.store.raise_floors(&self.unsaved) {
-            Ok(()) => {
-                self.unsaved.clear();
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "taint floors cannot be kept: no key is handed over until they can");
-                false
-            }
-        }
-    }
-
     /// A sign of life. A guard that cannot log gives none: agents that hear nothing for three seconds stop
     /// publishing.
     #[must_use]
@@ -588,32 +443,6 @@ impl Desk {
             time: now,
         };
         self.admits().then(|| Bytes::from(beat.sign(&self.guard_key)))
-    }
-
-    /// Appends in parts that the log takes: one policy change can end every session at once.
-    fn append_records(&mut self, records: &[Record<'_>], now: Millis) -> bool {
-        records.chunks(RECORDS_AT_ONCE).all(|part| self.append_or_note(part, now).is_some())
-    }
-
-    /// Writes a record that something else found worth keeping. `false` if the log did not take it.
-    pub fn record(&mut self, body: Body<'static>, now: Millis) -> bool {
-        self.append_or_note(&[Record { time: now, body }], now).is_some()
-    }
-
-    /// Writes what is in force as the guard starts: it may have changed while no guard ran.
-    pub fn record_in_force(&mut self, now: Millis) {
-        let (policy, status) = (&self.sessions.in_force().policy, &self.sessions.in_force().status);
-        let digest = Hash::from(*policy.digest());
-        for (what, to) in [("bundle", policy.version()), ("status", status.version)] {
-            let digest = digest.into();
-            self.effects.record(Body::PolicyChange(entry::PolicyChange {
-                what: what.into(),
-                from: None,
-                to,
-                digest,
-            }));
-        }
-        self.carry_out(now);
     }
 
     /// A session's connection ended. If it has made another one meanwhile, it hears that it is to say hello
@@ -711,107 +540,10 @@ impl Desk {
         self.audit.close()
     }
 
-    fn append_or_note(&mut self, records: &[Record<'_>], now: Millis) -> Option<Appended> {
-        match append(&mut self.audit, records) {
-            Ok(appended) => Some(appended),
-            Err(error) => {
-                self.audit_refused(&error, now);
-                None
-            }
-        }
-    }
-
-    fn audit_refused(&mut self, error: &AppendError, now: Millis) {
-        tracing::error!(%error, "the audit log took no entry: nothing is admitted until it does");
-        if !std::mem::replace(&mut self.audit_failed, true) {
-            self.metrics.audit_writable.set(0);
-            let event = Event::new(Kind::AuditUnavailable, now)
-                .because(Reason::AuditUnavailable)
-                .detail(error.to_string());
-            self.todo.publish.push(Outgoing::event(&self.wire, &event));
-        }
-    }
-
     fn show_versions(&mut self) {
         self.metrics.policy_version.set(self.sessions.in_force().policy.version());
         self.metrics.status_version.set(self.sessions.in_force().status.version);
     }
-}
-
-fn append(audit: &mut AuditLog, records: &[Record<'_>]) -> Result<Appended, AppendError> {
-    audit.append_batch(records)
-}
-
-fn admitted<'p>(permit: &'p Permit<'_>, policy_version: u64, now: Millis) -> Record<'p> {
-    admission_of(permit.verified(), permit.observed(), policy_version, now)
-}
-
-fn admission_of<'p>(
-    verified: &'p Verified<'_>,
-    observed: Option<Refused>,
-    policy_version: u64,
-    now: Millis,
-) -> Record<'p> {
-    let header = verified.header();
-    let parents: Vec<_> = header.parents().map(|parent| parent.digest.into()).collect();
-    Record {
-        time: now,
-        body: Body::Admitted(entry::Admitted {
-            digest: verified.digest().into(),
-            envelope: (*header.id.as_bytes()).into(),
-            sender: header.sender.into(),
-            session: (*header.session.as_bytes()).into(),
-            rule: header.rule.into(),
-            subject: header.subject.into(),
-            label: header.label,
-            flow_grant: header.flow_grant.map(Into::into),
-            parents: parents.into(),
-            policy_version,
-            guard_time: now,
-            confirm: header.flags.confirm(),
-            observed: observed.map(|refused| refused.reason.code().into()),
-        }),
-    }
-}
-
-fn denied(denial: &Denial, count: u64, now: Millis) -> Record<'_> {
-    Record {
-        time: now,
-        body: Body::Denied(entry::Denied {
-            reason: denial.refused.reason.code().into(),
-            count,
-            digest: denial.digest.map(Into::into),
-            envelope: denial.envelope.map(|id| (*id.as_bytes()).into()),
-            sender: denial.agent.as_ref().map(|agent| agent.as_str().into()),
-            session: denial.session.map(|session| (*session.as_bytes()).into()),
-            rule: denial.rule.as_deref().map(Into::into),
-            subject: denial.subject.as_deref().map(Into::into),
-            label: denial.label,
-            detail: Some(denial.refused.what.into()),
-        }),
-    }
-}
-
-fn notice(denial: &Denial, count: u64, now: Millis) -> DeniedNotice {
-    DeniedNotice {
-        reason: denial.refused.reason,
-        what: denial.refused.what.to_owned(),
-        id: denial.envelope,
-        digest: denial.digest.map(|digest| digest.to_vec().into()),
-        subject: denial.subject.clone().unwrap_or_default(),
-        time: now,
-        count: u32::try_from(count).unwrap_or(u32::MAX),
-    }
-}
-
-fn unadmitted(permit: &Permit<'_>, refused: Refused) -> Denial {
-    let header = permit.verified().header();
-    let mut denial = Denial::bare(refused).about(header);
-    denial.agent = AgentToken::parse(header.sender).ok();
-    denial.digest = Some(permit.verified().digest());
-    denial.subject = Some(header.subject.to_owned());
-    denial.signed = true;
-    denial
 }
 
 /// A challenge for this start of the guard.

@@ -22,7 +22,7 @@ use sealbus_envelope::{
 };
 use serde_bytes::ByteBuf;
 
-use super::{Desk, PendingVerdicts, admission_of, told::Told, unadmitted};
+use super::{Desk, PendingVerdicts, denying::unadmitted, logging::admission_of, told::Told};
 use crate::{
     audit::entry::{self, Body, Record},
     bus::egress::Outgoing,

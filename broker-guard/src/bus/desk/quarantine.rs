@@ -25,7 +25,10 @@ use sealbus_envelope::{
     wire::MAX_ENVELOPE,
 };
 
-use super::{Desk, POLICY_GRACE_MS, notice};
+use super::{
+    Desk,
+    denying::{POLICY_GRACE_MS, notice},
+};
 use crate::{
     bus::egress::Outgoing,
     check::{Denial, Papers as Judged, View},

@@ -14,7 +14,7 @@ use sealbus_envelope::{
     time::Millis,
 };
 
-use super::{Desk, POLICY_GRACE_MS};
+use super::{Desk, denying::POLICY_GRACE_MS};
 use crate::{
     audit::entry::{self, Body},
     bus::egress::Outgoing,
