@@ -15,6 +15,9 @@ const STRANGER: Rate = Rate { per_second: 200, burst: 1_000 };
 const LEAST_KIB: Rate = Rate { per_second: 4_096, burst: 8_192 };
 /// In units of [`control_cost`]: what the core allows too, but a burst of half, so that a flood ends sooner.
 const CONTROL: Rate = Rate { per_second: 4_000, burst: 100_000 };
+/// Of these the first: a client says one when it connects, and a restart of sixty that share an agent's name at
+/// once is as much as anybody does.
+const HELLO: Rate = Rate { per_second: 4, burst: 64 };
 /// What is dropped before the agent is cut: 200 small messages at once, or 50 a second.
 const PATIENCE: Rate = Rate { per_second: 50, burst: 200 };
 /// Junk that is let through, whatever the policy allows: nobody honest sends any. A hostile server may, but
@@ -70,6 +73,7 @@ pub(super) struct Allowance {
     messages: Option<Limiter>,
     kib: Option<Limiter>,
     control: Limiter,
+    hello: Limiter,
     patience: Limiter,
     junk: Limiter,
 }
@@ -81,6 +85,7 @@ impl Allowance {
             messages: bound.messages.map(Limiter::new),
             kib: bound.kib.map(Limiter::new),
             control: Limiter::new(CONTROL),
+            hello: Limiter::new(HELLO),
             patience: Limiter::new(PATIENCE),
             junk: Limiter::new(JUNK),
         }
@@ -89,8 +94,8 @@ impl Allowance {
     /// With another bound. The same bound changes nothing: who says hello again gets no second burst.
     pub(super) fn rebind(&mut self, bound: Bound) {
         if self.bound != bound {
-            let Self { control, patience, junk, .. } = self.clone();
-            *self = Self { control, patience, junk, ..Self::new(bound) };
+            let Self { control, hello, patience, junk, .. } = self.clone();
+            *self = Self { control, hello, patience, junk, ..Self::new(bound) };
         }
     }
 
@@ -117,11 +122,16 @@ impl Allowance {
         within
     }
 
-    /// Charges a control message of this cost; false if it is too much.
-    pub(super) fn control(&mut self, cost: u64, now: Millis) -> bool {
-        let within = self.control.allowance(now) >= cost.min(u64::from(CONTROL.burst));
+    /// Charges a control message with this verb and cost; false if it is too much.
+    pub(super) fn control(&mut self, verb: &str, cost: u64, now: Millis) -> bool {
+        let is_hello = verb == verb::HELLO;
+        let within = self.control.allowance(now) >= cost.min(u64::from(CONTROL.burst))
+            && (!is_hello || self.hello.allowance(now) > 0);
         if within {
             self.control.spend(cost, now);
+            if is_hello {
+                self.hello.spend(1, now);
+            }
         }
         within
     }
@@ -142,6 +152,7 @@ impl Allowance {
         idle(&mut self.messages)
             && idle(&mut self.kib)
             && self.control.is_idle(now)
+            && self.hello.is_idle(now)
             && self.patience.is_idle(now)
             && self.junk.is_idle(now)
     }

@@ -226,7 +226,7 @@ impl<T> Fair<T> {
             Lane::Envelope => (envelope_cost(bytes), queues.allowance.envelope(bytes, now)),
             Lane::Control(verb) => {
                 let cost = control_cost(verb, bytes);
-                (cost, queues.allowance.control(cost, now))
+                (cost, queues.allowance.control(verb, cost, now))
             }
         };
         let room = queues.waiting() < free.0 && queues.bytes < free.1;
@@ -257,13 +257,17 @@ impl<T> Fair<T> {
         Offered::Queued
     }
 
-    /// What is to be handled next; nothing if nothing waits.
+    /// What is to be handled next; nothing if nothing waits. A turn is filled by one agent only if it alone waits:
+    /// else each has its share once, so that who sends little waits for little of who sends much.
     pub fn take(&mut self) -> Turn<T> {
         let mut turn = Turn::default();
         let mut control_left = CONTROL_COST;
+        let (alone, mut left) = (self.round.len() == 1, self.round.len());
         while turn.envelopes.len() < TURN
+            && (alone || left > 0 || turn.is_empty())
             && let Some(name) = self.round.pop_front()
         {
+            left = left.saturating_sub(1);
             let queues = match &name {
                 Some(name) => self.agents.get_mut(name),
                 None => Some(&mut self.others),
