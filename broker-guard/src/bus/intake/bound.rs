@@ -7,17 +7,20 @@ use sealbus_envelope::{control::verb, policy::Rate, time::Millis};
 
 use crate::check::rate::Limiter;
 
-/// How far above what the policy allows an agent may be before its messages are dropped unread.
-const HEADROOM: u32 = 2;
+/// How far above what the policy allows an agent may be before its messages are dropped unread: who sends twice
+/// as fast for a while is still told so, but what is far too much at once is not read to the end.
+const fn with_headroom(rate: Rate) -> Rate {
+    Rate { per_second: rate.per_second.saturating_mul(2), burst: rate.burst.saturating_add(rate.burst / 4) }
+}
 /// Who said no hello yet has no right to publish; what it sends is only read so that it can be told.
-const STRANGER: Rate = Rate { per_second: 200, burst: 1_000 };
+const STRANGER: Rate = Rate { per_second: 200, burst: 400 };
 /// Kilobytes that go with any rate: a large message now and then gets as far as being refused by name.
 const LEAST_KIB: Rate = Rate { per_second: 4_096, burst: 8_192 };
 /// In units of [`control_cost`]: what the core allows too, but a burst of half, so that a flood ends sooner.
 const CONTROL: Rate = Rate { per_second: 4_000, burst: 100_000 };
-/// Of these the first: a client says one when it connects, and a restart of sixty that share an agent's name at
-/// once is as much as anybody does.
-const HELLO: Rate = Rate { per_second: 4, burst: 64 };
+/// Of these the first: a client says one when it connects, and a restart of thirty that share an agent's name
+/// at once is as much as anybody does.
+const HELLO: Rate = Rate { per_second: 4, burst: 32 };
 /// What is dropped before the agent is cut: 200 small messages at once, or 50 a second.
 const PATIENCE: Rate = Rate { per_second: 50, burst: 200 };
 /// Junk that is let through, whatever the policy allows: nobody honest sends any. A hostile server may, but
@@ -56,9 +59,10 @@ impl Bound {
             kib.burst = kib.burst.saturating_add(rate.burst.saturating_mul(size));
         }
         let with = |rate: Rate, least: Rate| {
+            let room = with_headroom(rate);
             let limit = Rate {
-                per_second: rate.per_second.saturating_mul(HEADROOM).max(least.per_second),
-                burst: rate.burst.saturating_mul(HEADROOM).max(least.burst),
+                per_second: room.per_second.max(least.per_second),
+                burst: room.burst.max(least.burst),
             };
             (limit.per_second <= UNLIMITED).then_some(limit)
         };
@@ -213,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn beyond_twice_the_burst_it_is_too_much() {
+    fn a_quarter_beyond_the_burst_it_is_too_much() {
         let rate = Rate { per_second: 1_000, burst: 2_000 };
         let mut allowance = Allowance::new(Bound::of([(Some(rate), 1_024)]));
-        assert_eq!((0..10_000).filter(|_| allowance.envelope(100, NOW)).count(), 4_000);
+        assert_eq!((0..10_000).filter(|_| allowance.envelope(100, NOW)).count(), 2_500);
     }
 }

@@ -17,8 +17,8 @@ pub const ROOM: usize = 65_536;
 pub const ROOM_BYTES: usize = 256 << 20;
 /// The most agents that are told apart. An agent has one name, so only a hostile server can get here.
 pub const MAX_AGENTS: usize = 65_536;
-/// Envelopes of one turn: a whole batch of proofs.
-const TURN: usize = 256;
+/// Envelopes of one turn, a few milliseconds of a busy machine: who comes next waits for that at most.
+const TURN: usize = 128;
 /// Control messages of one turn, before envelopes have theirs again.
 const CONTROL_TURN: usize = 64;
 /// What the control messages of one turn may cost, about ten milliseconds, unless it is a single one.

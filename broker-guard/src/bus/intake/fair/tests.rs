@@ -87,7 +87,7 @@ fn a_flood_fills_a_turn_only_if_nobody_else_waits() {
 fn hellos_are_bounded_by_themselves() {
     let mut fair = wide(1);
     let mut offer = |verb| fair.offer(name(0).as_str(), Lane::Control(verb), 100, (0, 0), NOW);
-    assert_eq!((0..100).filter(|_| offer(verb::HELLO) == Offered::Queued).count(), 64);
+    assert_eq!((0..100).filter(|_| offer(verb::HELLO) == Offered::Queued).count(), 32);
     assert_eq!(offer(verb::GRANT), Offered::Queued, "who said too many hellos goes on as it was");
 }
 
