@@ -71,6 +71,7 @@ fn audit() {
 fn anomaly() {
     let report = bench("anomaly");
     check(&report, "anomaly", "seconds_to_detection");
+    check(&report, "anomaly", "times_without");
     let results = report["results"].as_array().unwrap();
     let totals = results.iter().find(|row| row["what"] == "totals").unwrap();
     assert_eq!(totals["detected"], totals["attacks"], "{report:#}");

@@ -15,11 +15,6 @@ mod fixture;
 mod flow;
 mod load;
 
-/// What telling the anomaly detector costs, beside all checks without it.
-pub(crate) fn watching(budget: Duration) -> crate::report::Row {
-    flow::watching(budget)
-}
-
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 /// Loading is measured for the largest.
 const LARGEST: usize = 10_000;

@@ -23,7 +23,6 @@ use sealbus_envelope::{
     wire::{self, Content, EnvelopeId, Flags, HeaderFields, Parent},
 };
 use sealbus_guard::{
-    anomaly::{Detector, Mark, Observation, Sent, Settings},
     bus::seen::SeenCache,
     check::{Checker, View},
     policy::{
@@ -123,59 +122,6 @@ pub(crate) fn measure(budget: Duration) -> Vec<Row> {
     rows.collect()
 }
 
-/// All checks of envelopes with and without telling the anomaly detector of them, in turn.
-pub(crate) fn watching(budget: Duration) -> Row {
-    let mut guard = Guard::new();
-    let mut sender = guard.sender(case("plain", 0, 0, false));
-    let mut detector = Detector::new(Settings::default());
-    let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let begun = Instant::now();
-    for turn in 0_u64.. {
-        let now = NOW.plus(turn);
-        let envelopes = sender.seal();
-        let bare = guard.check(&sender, &envelopes, now);
-        let envelopes = sender.seal();
-        let told = guard.check_and_tell(&sender, &envelopes, now, Some(&mut detector));
-        // Caches and branch predictors are cold in the first turn.
-        if turn > 0 {
-            without.push(bare.as_secs_f64() * 1e9);
-            with.push(told.as_secs_f64() * 1e9);
-            ratios.push(told.as_secs_f64() / bare.as_secs_f64());
-        }
-        if turn > 0 && begun.elapsed() >= budget {
-            break;
-        }
-    }
-    // The detector by itself: the difference of two noisy figures says less.
-    let envelope = Sent {
-        session: 1,
-        rule: "out",
-        mark: Some(Mark { number: 1, envelope: 1 }),
-        ..Sent::plain(NOW, SUBJECT, 1_200)
-    };
-    let alone: Vec<f64> = (0..64)
-        .map(|_| {
-            let begun = Instant::now();
-            for n in 0..BATCH {
-                let mark = u64::try_from(n).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let sent = Sent { mark: Some(Mark { number: mark, envelope: mark }), ..black_box(envelope) };
-                black_box(detector.observe(AGENT, Observation::Sent(sent), NOW));
-            }
-            begun.elapsed().as_secs_f64() * 1e9 / f64::from(u32::try_from(BATCH).unwrap_or(1))
-        })
-        .collect();
-    let (bare, alone) = (median(&without), median(&alone));
-    Row::new("cost of a message")
-        .measured("check_ns", bare)
-        .measured("check_and_detector_ns", median(&with))
-        .measured("detector_alone_ns", alone)
-        .measured("times_without", median(&ratios))
-        .measured("share_of_check", alone / bare)
-        .with("messages", ratios.len() * BATCH)
-}
-
-const AGENT: &str = "sender-abcdefghij";
-
 /// The pure part of a guard.
 struct Guard {
     issuer: SigningKey,
@@ -270,16 +216,6 @@ impl Guard {
 
     /// The mean time of checking one of them; all must pass.
     fn check(&mut self, sender: &Sender, envelopes: &[Vec<u8>], now: Millis) -> Duration {
-        self.check_and_tell(sender, envelopes, now, None)
-    }
-
-    fn check_and_tell(
-        &mut self,
-        sender: &Sender,
-        envelopes: &[Vec<u8>],
-        now: Millis,
-        mut detector: Option<&mut Detector>,
-    ) -> Duration {
         let (quarantined, workflows) =
             (HashSet::new(), sealbus_guard::oversight::pause::Workflows::default());
         let view = View {
@@ -293,27 +229,6 @@ impl Guard {
         let mut permits = 0;
         for bytes in envelopes {
             let checked = self.checker.check(view, &mut self.roster, &self.seen, &sender.ingress, bytes, now);
-            if let (Some(detector), Ok(permit)) = (&mut detector, &checked) {
-                let header = permit.verified().header();
-                let short =
-                    |bytes: &[u8; 32]| bytes.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-                let mark = Mark {
-                    number: short(header.key.as_bytes()) ^ header.sequence,
-                    envelope: short(&permit.verified().digest()),
-                };
-                let sent = Sent {
-                    sealed: header.issued_at,
-                    subject: header.subject,
-                    rule: header.rule,
-                    label: header.label,
-                    size: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-                    count: 1,
-                    gap: permit.gap(),
-                    session: short(header.session.as_bytes()),
-                    mark: Some(mark),
-                };
-                black_box(detector.observe(header.sender, Observation::Sent(sent), now));
-            }
             permits += usize::from(black_box(checked).is_ok());
         }
         let time = begun.elapsed() / u32::try_from(BATCH).unwrap_or(u32::MAX);
