@@ -191,14 +191,16 @@ fn what_waits_is_listed_shown_and_decided() {
     assert_eq!((&handed["person"], &handed["state"]), (&"ann".into(), &"released".into()), "{handed}");
     let read = reader.object();
     assert_eq!((&read["payload"], &read["digest"]), (&"for two".into(), &json!(digest)));
-    assert_eq!(first.child.wait().unwrap().code(), Some(0));
+    let (code, said) = first.ended();
+    assert!(code == Some(0) && said.contains(&digest), "{code:?}: {said}");
     refused(&place, &decide("approve", &digest, "bob.seed"), 1, "not_held");
 
     // One no is enough.
     let (mut second, digest) = held(&place, "for nobody");
     let denied = text(&place.run(&decide("deny", &digest, "carol.seed")).stdout);
     assert!(denied.contains("carol denied it; its sender is told"), "{denied}");
-    assert_eq!(second.child.wait().unwrap().code(), Some(3));
+    let (code, said) = second.ended();
+    assert!(code == Some(3) && said.contains("approval_denied"), "{code:?}: {said}");
     assert!(waiting(&place).is_empty());
     let log = place.run(&["audit", "search", "--kind", "approval", "-c", "bus", "--json"]);
     let log = text(&log.stdout);

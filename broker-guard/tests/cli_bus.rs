@@ -38,7 +38,7 @@ fn a_bus_is_used_watched_and_stopped() {
     let parent = read["parent"].as_str().unwrap();
     says(&place, &["pub", "hello.again", "derived", "--creds", bob, "--parent", parent, "--json"]);
     assert_eq!(reader.object()["parents"], serde_json::json!([read["digest"]]));
-    assert_eq!(reader.child.wait().unwrap().code(), Some(0), "it stops after --count");
+    assert_eq!(reader.ended().0, Some(0), "it stops after --count");
 
     // Ask and answer.
     let _service = Running::ready(

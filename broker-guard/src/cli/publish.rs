@@ -7,7 +7,7 @@ use std::{
 };
 
 use sealbus_client::{Client, Event, Publish, WhenPaused};
-use sealbus_envelope::{label::Label, wire::Parent};
+use sealbus_envelope::{label::Label, reason::Reason, wire::Parent};
 use serde_json::json;
 
 use super::{
@@ -136,6 +136,8 @@ async fn send(args: &Args, client: &Client, publish: Publish, output: &Output) -
     let mut first = None;
     while let Ok(Some(event)) = tokio::time::timeout(std::time::Duration::ZERO, events.next()).await {
         match &event {
+            // Of a key for a reader that has just left: no message is denied for it.
+            Event::Denied { reason: Reason::NotSubscriber, .. } => continue,
             Event::Denied { count, .. } => refused += u64::from(*count),
             Event::Unsent { .. } => refused += 1,
             _ => continue,

@@ -43,6 +43,13 @@ impl Running {
         serde_json::from_str(&self.line()).unwrap()
     }
 
+    /// The code it ends with by itself, and what it said that nobody read yet.
+    pub(crate) fn ended(&mut self) -> (Option<i32>, String) {
+        let said: Vec<String> =
+            self.stdout.by_ref().chain(self.stderr.by_ref()).map(Result::unwrap).collect();
+        (self.child.wait().unwrap().code(), said.join("\n"))
+    }
+
     /// Ctrl-C, and the code it ends with.
     pub(crate) fn interrupt(&mut self) -> Option<i32> {
         let signalled = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
