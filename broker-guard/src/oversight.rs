@@ -8,6 +8,7 @@
 //! Pure: who may approve what is in the signed policy, the time is an argument, and what is to be durable or told is
 //! the caller's to do.
 
+pub mod approvers;
 pub mod breaker;
 pub mod holds;
 pub mod pause;

@@ -235,7 +235,6 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
 
     let quarantined = bars.all().into_iter().filter(|known| known.state.is_barred()).map(|known| known.agent);
     let max_payload = u32::try_from(link.client.server_info().max_payload).unwrap_or(u32::MAX);
-    let (asking, asks) = Asking::new(config.roots.clone());
     store.expire_floors(now())?;
     let sessions = Sessions::new(
         config.roots.clone(),
@@ -248,6 +247,7 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
     );
     let mut desk =
         Desk::new(wire.clone(), copy(&keys.guard), sessions, audit, Arc::clone(&store), metrics.clone());
+    let (asking, asks) = Asking::new(config.roots.clone(), desk.approvers());
     let watched = bars.all().into_iter().filter(|known| known.state == State::Watched);
     desk.resume_watching(watched.map(|known| known.agent), now());
     desk.record_in_force(now());

@@ -224,6 +224,10 @@ async fn what_two_people_approved_reaches_its_readers_and_they_count_again() {
     let stranger = SigningKey::from_seed(&[9; 32]);
     let (code, answer) = scene.submit(&scene.signed(&stranger, digest, true)).await;
     assert_eq!((code, answer.refused), (403, Some(Reason::ApprovalInvalid)));
+    assert_eq!(answer.envelope, hex(&digest));
+    // It did not wait with what people sign, so it is told of when there is time.
+    let told = |event: &serde_json::Value| event["kind"] == "approval" && event["what"] == "approval.key";
+    scene.watch.event("the stranger's", told).await;
     let (code, answer) = scene.submit(&scene.signed(&scene.people.ann, [7; 32], true)).await;
     assert_eq!((code, answer.refused), (404, Some(Reason::NotHeld)));
 
@@ -254,6 +258,45 @@ async fn what_two_people_approved_reaches_its_readers_and_they_count_again() {
     assert_eq!((code, answer.refused), (404, Some(Reason::NotHeld)), "a decision is used up once");
     let metrics = scene.bus.metrics().render();
     assert!(metrics.contains(r#"sealbus_holds_total{outcome="released"} 1"#), "{metrics}");
+}
+
+/// Payments that nobody holds any more.
+fn unheld(policy: &str) -> String {
+    policy.replace(&format!("hold        = {TWO}"), "")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_approver_counts_for_nothing_and_who_is_left_decides() {
+    let mut scene = Scene::start(TWO).await;
+    let waits = scene.hold("pay 100").await;
+    let digest = waits.digest();
+    assert_eq!(scene.approve(&scene.people.ann, digest).await.missing, 1);
+    scene.bus.revoke_key(scene.people.ann.public());
+    let changed = |what: &'static str| {
+        move |event: &serde_json::Value| {
+            event["kind"] == "changed" && event["detail"].as_str().is_some_and(|told| told.contains(what))
+        }
+    };
+    scene.watch.event("the status", changed("status version 1 to 2")).await;
+    assert_eq!(scene.listed().await[0].missing(), 2, "what it signed before counts no more");
+    for approve in [true, false] {
+        let (code, answer) = scene.submit(&scene.signed(&scene.people.ann, digest, approve)).await;
+        assert_eq!((code, answer.refused), (403, Some(Reason::ApprovalInvalid)));
+    }
+    let brought = scene.signed(&scene.people.ann, digest, false);
+    let brought = soon("the answer", scene.bank.submit_approval(&brought)).await.unwrap();
+    assert_eq!(brought.refused, Some(Reason::ApprovalInvalid), "nor over the bus");
+
+    // The policy names approvers no more: what waits goes on waiting for those it was held for.
+    let policy = unheld(&scene.people.policy(TWO));
+    scene.bus.write_policy(&policy);
+    scene.watch.event("the policy", changed("bundle version 1 to 2")).await;
+    assert_eq!(scene.approve(&scene.people.bob, digest).await.missing, 1);
+    let last = scene.approve(&scene.people.carol, digest).await;
+    assert_eq!(last.state.as_deref(), Some("released"), "{last:?}");
+    let message = soon("the payment", scene.paid.next()).await.unwrap();
+    assert_eq!(message.digest(), digest);
+    soon("the verdict", waits.decided()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,10 @@ use crate::{
     effect::{Effect, Effects},
     events::{Event, Kind},
     metrics::Metrics,
-    oversight::holds::{Held, Holds},
+    oversight::{
+        approvers::Approvers,
+        holds::{Held, Holds},
+    },
     quarantine::{
         custody::Custody,
         evidence::{FloodLimits, Response, Tally},
@@ -109,6 +112,7 @@ pub struct Desk {
     accused: Cache<Hash, ()>,
     policy_since: Millis,
     holds: Holds,
+    approvers: Approvers,
     /// What people decided lately, for senders that were away.
     told_verdicts: told::ToldVerdicts,
     /// Approvals that do not count are logged and told this often: anybody can make some.
@@ -157,6 +161,7 @@ impl Desk {
             accused: Cache::new(ACCUSED),
             policy_since: Millis(0),
             holds: Holds::default(),
+            approvers: Approvers::default(),
             told_verdicts: told::ToldVerdicts::default(),
             approvals_told: Limiter::new(holding::TOLD),
             barred: Barred::default(),

@@ -21,7 +21,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use sealbus_envelope::{
     approval::SignedApproval,
     control::{HeldReport, Submitted},
-    hash::{Context, Hash, hash},
+    hash::{Context, Hash, hash, hex},
     identity::Roots,
     order::SignedOrder,
     reason::{Reason, Refused},
@@ -29,7 +29,11 @@ use sealbus_envelope::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{oversight::pause::WorkflowReport, quarantine::report::AgentReport, taint::report::FloorReport};
+use crate::{
+    oversight::{approvers::Approvers, pause::WorkflowReport},
+    quarantine::report::AgentReport,
+    taint::report::FloorReport,
+};
 
 /// Questions of a kind that wait for the loop. At one more the asker is told to come again.
 const WAITING: usize = 16;
@@ -57,8 +61,13 @@ pub enum Ask {
         /// Where the answer goes.
         answer: oneshot::Sender<Submitted>,
     },
-    /// Log and tell of what was brought as an approval and is none, for this reason.
-    NoApproval(Refused),
+    /// Count and tell of what was brought as an approval and does not count. Its bringer has its answer already.
+    NoApproval {
+        /// It, if it is one: of somebody who may approve nothing.
+        approval: Option<Box<SignedApproval>>,
+        /// Why.
+        refused: Refused,
+    },
     /// Tell what is held.
     Held(oneshot::Sender<Vec<HeldReport>>),
     /// Hand out the sealed bytes of something held.
@@ -122,6 +131,7 @@ impl OrderAnswer {
 #[derive(Debug, Clone)]
 pub struct Asking {
     roots: Arc<Roots>,
+    approvers: Approvers,
     orders: mpsc::Sender<Ask>,
     approvals: mpsc::Sender<Ask>,
     pages: mpsc::Sender<Ask>,
@@ -169,9 +179,9 @@ impl Asks {
 }
 
 impl Asking {
-    /// Both ends.
+    /// Both ends. An approval by none of `approvers` does not get as far as the loop.
     #[must_use]
-    pub fn new(roots: Roots) -> (Self, Asks) {
+    pub fn new(roots: Roots, approvers: Approvers) -> (Self, Asks) {
         let (orders, for_orders) = mpsc::channel(WAITING);
         let (approvals, for_approvals) = mpsc::channel(WAITING);
         let (pages, for_pages) = mpsc::channel(WAITING);
@@ -183,7 +193,7 @@ impl Asking {
             junk: for_junk,
             rest: Instant::now(),
         };
-        (Self { roots: Arc::new(roots), orders, approvals, pages, junk }, asks)
+        (Self { roots: Arc::new(roots), approvers, orders, approvals, pages, junk }, asks)
     }
 
     /// Asks in one of the queues, and waits for the answer.
@@ -230,15 +240,24 @@ pub(super) async fn order(State(asking): State<Asking>, body: Bytes) -> Response
     }
 }
 
-/// Takes an approval: it proves itself, whoever brings it.
+/// Takes an approval: it proves itself, whoever brings it. What a stranger signed waits with no person's.
 pub(super) async fn approve(State(asking): State<Asking>, body: Bytes) -> Response {
+    // Without a loop it is not known who may approve.
+    if asking.approvals.is_closed() {
+        return unheard();
+    }
+    let refuse = |approval: Option<Box<SignedApproval>>, refused| {
+        let envelope = approval.as_ref().map(|signed| hex(&signed.approval().envelope)).unwrap_or_default();
+        asking.tell(Ask::NoApproval { approval, refused });
+        (StatusCode::FORBIDDEN, Json(Submitted::refused(envelope, refused))).into_response()
+    };
     let approval = match SignedApproval::verify(&body, asking.roots.bus()) {
         Ok(approval) => Box::new(approval),
-        Err(refused) => {
-            asking.tell(Ask::NoApproval(refused));
-            return (StatusCode::FORBIDDEN, Json(no_approval(refused))).into_response();
-        }
+        Err(refused) => return refuse(None, refused),
     };
+    if !asking.approvers.has(approval.key()) {
+        return refuse(Some(approval), Refused::new(Reason::ApprovalInvalid, "approval.key"));
+    }
     match Asking::ask(&asking.approvals, |answer| Ask::Approve { approval, answer }).await {
         Ok(answer) => {
             let status = match answer.refused {
@@ -250,20 +269,6 @@ pub(super) async fn approve(State(asking): State<Asking>, body: Bytes) -> Respon
             (status, Json(answer)).into_response()
         }
         Err(response) => response,
-    }
-}
-
-/// The answer to what is no approval.
-fn no_approval(refused: Refused) -> Submitted {
-    Submitted {
-        envelope: String::new(),
-        refused: Some(refused.reason),
-        what: Some(refused.what.to_owned()),
-        person: None,
-        again: false,
-        state: None,
-        denied: None,
-        missing: 0,
     }
 }
 
@@ -311,6 +316,7 @@ mod tests {
     #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
     use sealbus_envelope::{
+        approval::Approval,
         identity::SigningKey,
         name::Name,
         order::{Draft, Order, OrderId, OrderKind, Target, Workflow},
@@ -355,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn neither_junk_nor_questions_keep_an_order_out() {
         let (roots, signed) = scene();
-        let (asking, mut asks) = Asking::new(roots);
+        let (asking, mut asks) = Asking::new(roots, Approvers::default());
         let state = || State(asking.clone());
         for _ in 0..3 * WAITING {
             let junk = Bytes::from_static(b"junk");
@@ -372,9 +378,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_strangers_sign_keeps_no_approval_out() {
+        let (roots, _) = scene();
+        let bus = roots.bus();
+        let signed = |n: u8, key: &SigningKey| {
+            let approval = Approval { bus, envelope: [n; 32], approve: true, time: Millis(1) };
+            Bytes::from(SignedApproval::sign(&approval, key).encode())
+        };
+        let [ann, stranger] = [1, 2].map(|n| SigningKey::from_seed(&[n; 32]));
+        let (asking, mut asks) = Asking::new(roots, Approvers::of([ann.public().clone()]));
+        let state = || State(asking.clone());
+        for _ in 0..3 * WAITING {
+            let refused = at_once(approve(state(), signed(1, &stranger))).await;
+            assert_eq!(refused, Some(StatusCode::FORBIDDEN));
+        }
+        assert_eq!(at_once(approve(state(), signed(2, &ann))).await, None, "it waits for the loop");
+        let Some(Ask::Approve { approval, .. }) = asks.next().await else { panic!("not hers first") };
+        assert_eq!(approval.key(), ann.public());
+        let Some(Ask::NoApproval { approval, refused }) = asks.next().await else { panic!("untold") };
+        assert_eq!((approval.unwrap().key(), refused.what), (stranger.public(), "approval.key"));
+
+        drop(asks);
+        let unheard = at_once(approve(state(), signed(1, &stranger))).await;
+        assert_eq!(unheard, Some(StatusCode::SERVICE_UNAVAILABLE), "nobody knows whether it is a stranger");
+    }
+
+    #[tokio::test]
     async fn pages_rest_while_orders_go_on() {
         let (roots, signed) = scene();
-        let (asking, mut asks) = Asking::new(roots);
+        let (asking, mut asks) = Asking::new(roots, Approvers::default());
         asks.rest = Instant::now() + Duration::from_secs(3_600);
         assert_eq!(at_once(held(State(asking.clone()))).await, None);
         assert!(tokio::time::timeout(Duration::ZERO, asks.next()).await.is_err(), "a page is answered");

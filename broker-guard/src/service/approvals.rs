@@ -21,8 +21,8 @@ impl Guard {
     }
 
     /// Counts, logs and tells of what is no approval.
-    pub(super) async fn no_approval(&mut self, refused: Refused) {
-        let _answered_before = self.desk.approve(Err(refused), now());
+    pub(super) async fn no_approval(&mut self, signed: Option<&SignedApproval>, refused: Refused) {
+        let _answered_before = self.desk.refuse_approval(signed, refused, now());
         self.carry_out().await;
     }
 

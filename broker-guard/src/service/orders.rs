@@ -73,7 +73,7 @@ impl Guard {
                 let _ = answer.send(sessions.floors().report(sessions.in_force().policy.tables()));
             }
             Ask::Approve { approval, answer } => return self.approval(*approval, answer).await,
-            Ask::NoApproval(refused) => self.no_approval(refused).await,
+            Ask::NoApproval { approval, refused } => self.no_approval(approval.as_deref(), refused).await,
             Ask::NoOrder(none) => self.no_order(none, now()).await,
             Ask::Held(answer) => self.tell_held(answer),
             Ask::HeldBytes(digest, answer) => self.hand_held(&digest, answer),

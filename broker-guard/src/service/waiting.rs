@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     http::{self, Pages, StatusReport, ask::Asking},
     metrics::Metrics,
+    oversight::approvers::Approvers,
     reload::{ReloadError, Watch},
 };
 
@@ -37,7 +38,7 @@ pub(super) async fn wait(
         ..StatusReport::default()
     };
     // Orders are taken when there is a policy again.
-    let (asking, _) = Asking::new(config.roots.clone());
+    let (asking, _) = Asking::new(config.roots.clone(), Approvers::default());
     let pages = Pages { report: Arc::new(ArcSwap::from_pointee(report)), metrics: Metrics::new(), asking };
     let (tasks, stop) = (TaskTracker::new(), shutdown.child_token());
     tasks.spawn(http::serve(listener, pages, stop.clone()));

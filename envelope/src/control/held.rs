@@ -3,7 +3,14 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::{hash::Hash, label::Label, name::Name, reason::Reason, time::Millis, wire::EnvelopeId};
+use crate::{
+    hash::Hash,
+    label::Label,
+    name::Name,
+    reason::{Reason, Refused},
+    time::Millis,
+    wire::EnvelopeId,
+};
 
 /// The most held envelopes that one answer lists.
 pub const MAX_HELD_LISTED: usize = 64;
@@ -53,6 +60,23 @@ pub struct Submitted {
     pub denied: Option<Reason>,
     /// How many approvals are missing still.
     pub missing: u8,
+}
+
+impl Submitted {
+    /// It does not count. `envelope` is the digest in hexadecimal, empty if it could not be read.
+    #[must_use]
+    pub fn refused(envelope: String, refused: Refused) -> Self {
+        Self {
+            envelope,
+            refused: Some(refused.reason),
+            what: Some(refused.what.to_owned()),
+            person: None,
+            again: false,
+            state: None,
+            denied: None,
+            missing: 0,
+        }
+    }
 }
 
 /// `held` upwards: asks what is held under rules that this session's agent is a named reader of.

@@ -29,6 +29,7 @@ use crate::{
     check::{Denial, Permit},
     events::{Event, Kind},
     oversight::{
+        approvers::Approvers,
         holds::{Asked, Held, Judged, Wanted, strike},
         recheck::{Released, recheck},
     },
@@ -55,6 +56,7 @@ impl Desk {
     pub(super) fn follow_holds(&mut self) {
         let in_force = self.sessions.in_force();
         self.holds.follow(&in_force.policy, &in_force.status);
+        self.approvers.follow(&in_force.policy, &in_force.status, &self.holds);
     }
 
     /// Holds what passed every check; gives what cannot be held.
@@ -233,30 +235,38 @@ impl Desk {
 
     /// Takes what a person signed, whoever brought it.
     pub fn approve(&mut self, signed: Result<SignedApproval, Refused>, now: Millis) -> Submitted {
-        let outcome = match &signed {
-            Ok(signed) => self.try_approve(signed, now),
-            Err(refused) => Err(*refused),
+        let signed = match signed {
+            Ok(signed) => signed,
+            Err(refused) => return self.refuse_approval(None, refused, now),
         };
-        let envelope = signed.as_ref().map(|signed| hex(&signed.approval().envelope)).unwrap_or_default();
-        self.metrics.approval(outcome.as_ref().err().map(|refused| refused.reason));
-        match outcome {
-            Ok(submitted) => submitted,
-            Err(refused) => {
-                if self.approvals_told.admit(now) {
-                    self.tell_refused_approval(signed.as_ref().ok(), refused, now);
-                }
-                Submitted {
-                    envelope,
-                    refused: Some(refused.reason),
-                    what: Some(refused.what.to_owned()),
-                    person: None,
-                    again: false,
-                    state: None,
-                    denied: None,
-                    missing: 0,
-                }
+        match self.try_approve(&signed, now) {
+            Ok(submitted) => {
+                self.metrics.approval(None);
+                submitted
             }
+            Err(refused) => self.refuse_approval(Some(&signed), refused, now),
         }
+    }
+
+    /// Counts what does not count as an approval, and now and then logs one and tells of it.
+    pub fn refuse_approval(
+        &mut self,
+        signed: Option<&SignedApproval>,
+        refused: Refused,
+        now: Millis,
+    ) -> Submitted {
+        self.metrics.approval(Some(refused.reason));
+        if self.approvals_told.admit(now) {
+            self.tell_refused_approval(signed, refused, now);
+        }
+        let envelope = signed.map(|signed| hex(&signed.approval().envelope)).unwrap_or_default();
+        Submitted::refused(envelope, refused)
+    }
+
+    /// Who may approve anything, kept up to date.
+    #[must_use]
+    pub fn approvers(&self) -> Approvers {
+        self.approvers.clone()
     }
 
     fn try_approve(&mut self, signed: &SignedApproval, now: Millis) -> Result<Submitted, Refused> {
