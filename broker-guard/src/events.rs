@@ -199,10 +199,8 @@ pub struct Event {
     /// Who asked for it, if it was not `agent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Which finding it belongs to; without one, all of a kind about one agent are one finding.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finding: Option<String>,
-    /// Where in that finding's life it stands; without one, at its beginning.
+    /// Where in the life of its finding it stands; without one, at its beginning. All of a kind about one agent are one
+    /// finding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// How grave it is, if it is not what its kind usually is.
@@ -235,7 +233,6 @@ impl Event {
             server: None,
             operation: None,
             by: None,
-            finding: None,
             phase: None,
             severity: None,
         }
@@ -254,13 +251,6 @@ impl Event {
     #[must_use]
     pub fn about(mut self, agent: impl ToString) -> Self {
         self.agent = Some(agent.to_string());
-        self
-    }
-
-    /// Part of a finding.
-    #[must_use]
-    pub fn part_of(mut self, finding: impl Into<String>, phase: Phase) -> Self {
-        (self.finding, self.phase) = (Some(finding.into()), Some(phase));
         self
     }
 

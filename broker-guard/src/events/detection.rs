@@ -71,7 +71,7 @@ const fn default_phase(kind: Kind) -> Phase {
 fn finding_uid(event: &Event) -> String {
     let of = if event.kind == Kind::Evidence { Kind::Quarantine } else { event.kind };
     let agent = event.agent.as_deref().unwrap_or("bus");
-    event.finding.clone().unwrap_or_else(|| format!("{}-{agent}", of.token()))
+    format!("{}-{agent}", of.token())
 }
 
 fn evidence(event: &Event) -> Option<Value> {

@@ -312,21 +312,6 @@ impl CompiledPolicy {
         Ok(rule)
     }
 
-    /// Those of `agents` that may be given keys under `rule`; none if there is no such rule. Whether for
-    /// every label is another question: [`may_receive`](Self::may_receive).
-    pub fn readers_of<'a>(
-        &self,
-        rule: &str,
-        agents: impl IntoIterator<Item = &'a Principal>,
-    ) -> impl Iterator<Item = &'a Principal> {
-        let rule = self.rule(rule);
-        agents.into_iter().filter(move |who| {
-            rule.is_some_and(|rule| {
-                self.knows(who) && rule.reads(who) && who.clearance.covers(rule.labels.low)
-            })
-        })
-    }
-
     /// What each rule that [concerns](Self::rules_concerning) `who` lets it do, in policy order. Rules above the agent's
     /// own clearance are left out: its credential may have less than its team.
     #[must_use]

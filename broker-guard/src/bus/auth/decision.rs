@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use sealbus_envelope::{
     identity::{PublicKey, SessionId},
     name::AgentToken,
-    reason::{Reason, Refused},
+    reason::Refused,
     time::Millis,
 };
 
@@ -82,11 +82,5 @@ impl ConnectionDecision {
             session: self.session.map(|session| (*session.as_bytes()).into()),
             host: (!self.host.is_empty()).then(|| Cow::Owned(self.host.clone())),
         })
-    }
-
-    /// The reason code, `-` if admitted: for metrics.
-    #[must_use]
-    pub fn reason_code(&self) -> &'static str {
-        self.reason.map_or("-", |refused| Reason::code(refused.reason))
     }
 }
