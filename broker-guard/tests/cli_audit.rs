@@ -316,6 +316,7 @@ async fn full_disk(
     let begun = Instant::now();
     while client.publish("hello.load", vec![1]).await.is_ok() {
         assert!(begun.elapsed() < PATIENCE, "the agent never hears of it");
+        // It hears nothing, for three seconds: that is the sign.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let clear = ["taint", "clear", "bob", "--reason", "to see whether it fits", "-c", "bus", "--json"];
@@ -329,6 +330,7 @@ async fn full_disk(
     let begun = Instant::now();
     while publish(&client, &mut confirmed).await.is_err() {
         assert!(begun.elapsed() < PATIENCE, "nothing is admitted again");
+        // What fails at once is not to be tried in a circle.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     says(place, &clear);

@@ -134,13 +134,8 @@ impl InclusionProof {
     /// The proof as C2SP tlog-proof text.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = format!("{FORM}\nextra {}\nindex {}\n", BASE64.encode(&self.entry), self.leaf);
-        for hash in &self.path {
-            let _infallible = writeln!(text, "{}", BASE64.encode(hash));
-        }
-        text.push('\n');
-        text.push_str(&self.checkpoint);
-        text
+        let head = format!("{FORM}\nextra {}\nindex {}\n", BASE64.encode(&self.entry), self.leaf);
+        under(head, &self.path, &self.checkpoint)
     }
 
     /// Reads such a text. Nothing in it is believed yet.
@@ -180,18 +175,23 @@ impl InclusionProof {
     }
 }
 
+/// A proof's head, and under it what both forms have: the hashes, an empty line, the checkpoint.
+fn under(head: String, path: &[Hash], checkpoint: &str) -> String {
+    let mut text = head;
+    for hash in path {
+        let _infallible = writeln!(text, "{}", BASE64.encode(hash));
+    }
+    text.push('\n');
+    text.push_str(checkpoint);
+    text
+}
+
 impl ConsistencyProof {
     /// The proof as text, in the form that C2SP tlog-witness sends to witnesses: the old size, the hashes, the
     /// new checkpoint.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = format!("old {}\n", self.old);
-        for hash in &self.path {
-            let _infallible = writeln!(text, "{}", BASE64.encode(hash));
-        }
-        text.push('\n');
-        text.push_str(&self.checkpoint);
-        text
+        under(format!("old {}\n", self.old), &self.path, &self.checkpoint)
     }
 
     /// Reads such a text. Nothing in it is believed yet.

@@ -162,6 +162,7 @@ impl Scene {
                 let all: Vec<AgentReport> = serde_json::from_str(&body).unwrap();
                 match all.into_iter().find(|agent| agent.agent == token.as_str()) {
                     Some(report) if wanted(&report) => return report,
+                    // A page says how things are and not when they change.
                     _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
                 }
             }

@@ -56,6 +56,7 @@ async fn keys_that_it_holds_go_stale_and_nothing_is_lost() {
     scene.carry_out(OrderKind::Quarantine, &[0]).await;
     for n in 20..60 {
         publish(n).await;
+        // All along the two seconds in which the keys go stale.
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
     scene.confirmed().await;

@@ -249,6 +249,7 @@ fn including(report: &mut Report, part: Duration, runtime: &tokio::runtime::Runt
     while itself.len() == 0 || begun.elapsed() < part {
         itself.time(|| {
             let upto = log.append_batch(&[admission(1)]).expect("room").leaves.end;
+            // Looked at, not waited for: who waits has it sealed sooner, and that is measured below.
             while handle.progress().sealed < upto {
                 std::thread::sleep(Duration::from_micros(500));
             }
