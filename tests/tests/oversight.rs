@@ -160,6 +160,7 @@ async fn a_deviation_pauses_all_who_send_until_a_person_resumes_it() {
     let mut chat = scene.desk.subscribe("chat.>").await.unwrap();
     scene.payer.publish_confirmed("pay.rent", "0").await.unwrap();
     soon("a payment", reading.next()).await.unwrap();
+    let of_before = scene.signed(OrderKind::Resume, &[1]);
 
     let paused = hears(&scene.payer, "the pause", is_pause);
     tokio::join!(paused, scene.deviate());
@@ -204,6 +205,8 @@ async fn a_deviation_pauses_all_who_send_until_a_person_resumes_it() {
     let over = scene.payer.send_confirmed(short).await.unwrap_err();
     assert_eq!(over.kind(), ErrorKind::WorkflowPaused, "it waits for its time-to-live at most");
 
+    let outdated = scene.submit(&of_before).await.reason;
+    assert_eq!(outdated, Some(Reason::OrderExpired), "who signed it knew nothing of this pause");
     let resume = scene.signed(OrderKind::Resume, &[1]);
     assert!(scene.submit(&resume).await.accepted, "one person may resume it");
     for sent in waiting {
