@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use sealbus_envelope::{
     approval::{self, Approval},
     identity::{BusId, Revocation, SigningKey, Status},
-    policy::ApproverList,
+    label::Label,
+    policy::{ApproverList, Hold},
+    wire::EnvelopeId,
 };
 
 use super::*;
