@@ -341,6 +341,9 @@ impl Running {
 
     /// Serves until `shutdown`, then finishes what was received and closes the log.
     ///
+    /// To be awaited by `block_on`, not spawned: on a worker of the runtime, the tasks that it wakes would wait until
+    /// it rests, those that read the connections among them.
+    ///
     /// # Errors
     /// [`ServiceError`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {

@@ -28,7 +28,7 @@ use sealbus_guard::{
     quarantine::custody::StreamLimits,
     service::{self, ServiceError},
 };
-use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio::{runtime::Runtime, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{ServerSpec, TestServer};
@@ -55,7 +55,9 @@ struct RunningGuard {
     /// Its own, so that all its tasks can end at once.
     runtime: Option<Runtime>,
     stop: CancellationToken,
-    task: JoinHandle<Result<(), ServiceError>>,
+    killed: CancellationToken,
+    /// How it ended, unless it was killed.
+    ended: oneshot::Receiver<Result<(), ServiceError>>,
     metrics: Metrics,
     http: SocketAddr,
 }
@@ -263,8 +265,8 @@ impl TestBus {
         };
         let metrics = running.metrics();
         let http = running.http_address().expect("the guard listens");
-        let task = runtime.spawn(running.run(stop.clone()));
-        self.guard = Some(RunningGuard { runtime: Some(runtime), stop, task, metrics, http });
+        let guard = running.run(stop.clone());
+        self.guard = Some(RunningGuard::start(runtime, guard, stop, metrics, http));
         Ok(())
     }
 
@@ -278,8 +280,8 @@ impl TestBus {
         let http = free.expect("a free port");
         self.config.http_listen = http;
         let (stop, runtime) = (CancellationToken::new(), runtime());
-        let task = runtime.spawn(service::run(self.config.clone(), stop.clone()));
-        self.guard = Some(RunningGuard { runtime: Some(runtime), stop, task, metrics: Metrics::new(), http });
+        let guard = service::run(self.config.clone(), stop.clone());
+        self.guard = Some(RunningGuard::start(runtime, guard, stop, Metrics::new(), http));
     }
 
     /// Stops the guard in order.
@@ -289,7 +291,7 @@ impl TestBus {
     pub async fn stop_guard(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             guard.stop.cancel();
-            (&mut guard.task).await.expect("the guard does not panic").expect("the guard stops in order");
+            (&mut guard.ended).await.expect("the guard does not panic").expect("the guard stops in order");
         }
     }
 
@@ -299,6 +301,8 @@ impl TestBus {
     /// If it has no runtime of its own, which every guard has.
     pub async fn kill_guard(&mut self) {
         let Some(mut guard) = self.guard.take() else { return };
+        guard.killed.cancel();
+        let _ = (&mut guard.ended).await;
         let runtime = guard.runtime.take().expect("a running guard");
         // Waits for what is being written this moment, as a disk would; the next guard needs the store's lock.
         let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)));
@@ -411,8 +415,31 @@ impl TestBus {
     }
 }
 
+impl RunningGuard {
+    /// Runs its loop as the program does, on a thread of its own: on a worker, the tasks that it wakes would wait
+    /// until it rests.
+    fn start(
+        runtime: Runtime,
+        guard: impl Future<Output = Result<(), ServiceError>> + Send + 'static,
+        stop: CancellationToken,
+        metrics: Metrics,
+        http: SocketAddr,
+    ) -> Self {
+        let (killed, handle) = (CancellationToken::new(), runtime.handle().clone());
+        let (end, ended) = oneshot::channel();
+        let kill = killed.clone();
+        std::thread::spawn(move || {
+            if let Some(outcome) = handle.block_on(kill.run_until_cancelled(guard)) {
+                let _ = end.send(outcome);
+            }
+        });
+        Self { runtime: Some(runtime), stop, killed, ended, metrics, http }
+    }
+}
+
 impl Drop for RunningGuard {
     fn drop(&mut self) {
+        self.killed.cancel();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
