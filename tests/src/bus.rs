@@ -5,6 +5,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -54,6 +55,7 @@ pub struct TestBus {
 struct RunningGuard {
     /// Its own, so that all its tasks can end at once.
     runtime: Option<Runtime>,
+    thread: Option<JoinHandle<()>>,
     stop: CancellationToken,
     killed: CancellationToken,
     /// How it ended, unless it was killed.
@@ -292,6 +294,7 @@ impl TestBus {
         if let Some(mut guard) = self.guard.take() {
             guard.stop.cancel();
             (&mut guard.ended).await.expect("the guard does not panic").expect("the guard stops in order");
+            guard.end_tasks().await;
         }
     }
 
@@ -303,10 +306,7 @@ impl TestBus {
         let Some(mut guard) = self.guard.take() else { return };
         guard.killed.cancel();
         let _ = (&mut guard.ended).await;
-        let runtime = guard.runtime.take().expect("a running guard");
-        // Waits for what is being written this moment, as a disk would; the next guard needs the store's lock.
-        let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)));
-        ended.await.expect("the runtime ends");
+        guard.end_tasks().await;
     }
 
     /// The guard's metrics.
@@ -428,18 +428,29 @@ impl RunningGuard {
         let (killed, handle) = (CancellationToken::new(), runtime.handle().clone());
         let (end, ended) = oneshot::channel();
         let kill = killed.clone();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             if let Some(outcome) = handle.block_on(kill.run_until_cancelled(guard)) {
                 let _ = end.send(outcome);
             }
         });
-        Self { runtime: Some(runtime), stop, killed, ended, metrics, http }
+        Self { runtime: Some(runtime), thread: Some(thread), stop, killed, ended, metrics, http }
+    }
+
+    /// Waits for what is being written this moment, as a disk would; the next guard needs the store's lock.
+    async fn end_tasks(mut self) {
+        let runtime = self.runtime.take().expect("a running guard");
+        let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)));
+        ended.await.expect("the runtime ends");
     }
 }
 
 impl Drop for RunningGuard {
     fn drop(&mut self) {
         self.killed.cancel();
+        // Its timers must not outlive the runtime.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -83,8 +83,9 @@ impl Scene {
         Self { bus, watch, desk, payer, mallory }
     }
 
-    /// A member of the workflow names a flow grant that is not: no honest client would.
-    async fn deviate(&self) {
+    /// A member of the workflow names a flow grant that is not: no honest client would. It stays connected while
+    /// what it gives back lives: of who is gone already nothing is looked at.
+    async fn deviate(&self) -> Hand {
         let mut hand = Hand::join(&self.mallory).await;
         let mut key =
             hand.open("pay", Label::new(Level::LOWEST, Compartments::EMPTY, Integrity::LOWEST)).await;
@@ -92,6 +93,7 @@ impl Scene {
         fields.flow_grant = Some(name("none"));
         let bytes = hand.seal(&mut key, &fields, b"to me");
         hand.send("pay.rent", &bytes).await.unwrap();
+        hand
     }
 
     fn signed(&self, kind: OrderKind, by: &[usize]) -> Vec<u8> {
@@ -163,7 +165,7 @@ async fn a_deviation_pauses_all_who_send_until_a_person_resumes_it() {
     let of_before = scene.signed(OrderKind::Resume, &[1]);
 
     let paused = hears(&scene.payer, "the pause", is_pause);
-    tokio::join!(paused, scene.deviate());
+    let ((), _mallory) = tokio::join!(paused, scene.deviate());
     let event =
         scene.watch.event("the pause", |event| event.to_string().contains("rule:pay is paused")).await;
     assert!(event.to_string().contains("mallory"), "{event}");

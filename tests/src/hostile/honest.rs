@@ -110,7 +110,7 @@ impl Honest {
         let sent = soon("the publisher to stop", self.publishing).await.expect("the publisher");
         // One publisher's messages come in order, so what is not there when the last one is will not come.
         let last = sent.confirmed.last().copied();
-        let all_there = self.received.wait_for(|all| all.last().copied() >= last);
+        let all_there = self.received.wait_for(|all| last.is_none_or(|last| all.contains(&last)));
         let in_time = tokio::time::timeout(Duration::from_secs(30), all_there).await.is_ok();
         if !in_time {
             lost(&sent, &self.received.borrow(), &self.complaints);

@@ -131,7 +131,13 @@ impl Collector {
                 if about || team.as_deref() == Some(&*workflow.workflow) {
                     let what = format!("{} by {}", workflow.to, workflow.trigger);
                     let detail = workflow.detail.as_deref().unwrap_or_default();
-                    happened(&mut self.review.workflows, time, &workflow.workflow, what, detail);
+                    happened(
+                        (&mut self.review.workflows, &mut self.review.left_out),
+                        time,
+                        &workflow.workflow,
+                        what,
+                        detail,
+                    );
                 }
             }
             Body::PolicyChange(change) if now => {
@@ -139,16 +145,28 @@ impl Collector {
                     Some(from) => format!("version {from} to {}", change.to),
                     None => format!("version {}, the first", change.to),
                 };
-                happened(&mut self.review.changes, time, &change.what, what, &change.digest.to_string());
+                happened(
+                    (&mut self.review.changes, &mut self.review.left_out),
+                    time,
+                    &change.what,
+                    what,
+                    &change.digest.to_string(),
+                );
             }
             Body::Gap(gap) if now => {
                 let to = gap.to.map_or_else(|| "unknown".to_owned(), |to| to.to_string());
                 let what = format!("entries {} to {to} of start {} may be missing", gap.from, gap.epoch);
-                happened(&mut self.review.log, time, "gap", what, &format!("{:?}", gap.cause));
+                happened(
+                    (&mut self.review.log, &mut self.review.left_out),
+                    time,
+                    "gap",
+                    what,
+                    &format!("{:?}", gap.cause),
+                );
             }
             Body::Pruned(pruned) if now => {
                 let what = format!("entries before leaf {} removed", pruned.before);
-                happened(&mut self.review.log, time, "pruned", what, "");
+                happened((&mut self.review.log, &mut self.review.left_out), time, "pruned", what, "");
             }
             _ => {}
         }
@@ -278,7 +296,13 @@ impl Collector {
                 let elsewhere = || self.places.iter().filter(|(of, _)| of == agent).nth(1).is_some();
                 if now && new && elsewhere() {
                     let what = format!("connected at {}", connection.server);
-                    happened(&mut self.review.new_places, time, agent, what, "it was never there before");
+                    happened(
+                        (&mut self.review.new_places, &mut self.review.left_out),
+                        time,
+                        agent,
+                        what,
+                        "it was never there before",
+                    );
                 }
             }
             ConnectionResult::Lobby | ConnectionResult::Refused if now => {
@@ -303,13 +327,25 @@ impl Collector {
             self.review.released += 1;
             if near {
                 let what = format!("approved late, after {waited} s, when its time was nearly over");
-                happened(&mut self.review.holds, time, &ended.sender, what, &ended.envelope.to_string());
+                happened(
+                    (&mut self.review.holds, &mut self.review.left_out),
+                    time,
+                    &ended.sender,
+                    what,
+                    &ended.envelope.to_string(),
+                );
             }
         } else {
             let reason = ended.reason.as_deref().unwrap_or_default();
             let by = if people.is_empty() { String::new() } else { format!(" by {people}") };
             let what = format!("not released after {waited} s{by}: {reason}");
-            happened(&mut self.review.holds, time, &ended.sender, what, &ended.envelope.to_string());
+            happened(
+                (&mut self.review.holds, &mut self.review.left_out),
+                time,
+                &ended.sender,
+                what,
+                &ended.envelope.to_string(),
+            );
         }
     }
 
@@ -320,14 +356,20 @@ impl Collector {
         }
         if change.confirmed == Some(false) {
             let detail = change.detail.as_deref().unwrap_or_default();
-            return happened(&mut self.review.states, time, &change.agent, NOT_CONFIRMED.to_owned(), detail);
+            return happened(
+                (&mut self.review.states, &mut self.review.left_out),
+                time,
+                &change.agent,
+                NOT_CONFIRMED.to_owned(),
+                detail,
+            );
         }
         let what = format!("{} to {}", change.from, change.to);
         let detail = match &change.detail {
             Some(detail) => format!("{}: {detail}", change.reason),
             None => change.reason.to_string(),
         };
-        happened(&mut self.review.states, time, &change.agent, what, &detail);
+        happened((&mut self.review.states, &mut self.review.left_out), time, &change.agent, what, &detail);
     }
 
     fn order(&mut self, order: &Order<'_>, time: Millis) {
@@ -338,7 +380,7 @@ impl Collector {
             }
         };
         let detail = order.why.as_deref().unwrap_or_default();
-        happened(&mut self.review.orders, time, &order.target, what, detail);
+        happened((&mut self.review.orders, &mut self.review.left_out), time, &order.target, what, detail);
     }
 
     /// The report.
@@ -419,12 +461,20 @@ impl Peak {
     }
 }
 
-fn happened(list: &mut Vec<Happened>, time: Millis, subject: &str, what: String, detail: &str) {
+fn happened(
+    (list, left_out): (&mut Vec<Happened>, &mut u64),
+    time: Millis,
+    subject: &str,
+    what: String,
+    detail: &str,
+) {
     // Each is an act of a person or of the guard against an agent: beyond this many nobody reads them anyway.
-    if list.len() < MOST {
-        let (subject, detail) = (subject.to_owned(), detail.to_owned());
-        list.push(Happened { time, subject, what, detail });
+    if list.len() >= MOST {
+        *left_out += 1;
+        return;
     }
+    let (subject, detail) = (subject.to_owned(), detail.to_owned());
+    list.push(Happened { time, subject, what, detail });
 }
 
 fn note(
@@ -457,4 +507,18 @@ fn most_first(all: BTreeMap<(String, String, String), Denials>) -> Vec<Denials> 
     let mut list: Vec<Denials> = all.into_values().collect();
     list.sort_by_key(|denials| std::cmp::Reverse(denials.times));
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_is_counted() {
+        let (mut list, mut left_out) = (Vec::new(), 0);
+        for _ in 0..MOST + 3 {
+            happened((&mut list, &mut left_out), Millis(1), "alice", String::new(), "");
+        }
+        assert_eq!((list.len(), left_out), (MOST, 3));
+    }
 }
