@@ -299,7 +299,9 @@ impl Driver {
         self.guard_time = beat.time;
         if *self.shared.link.borrow() == Link::GuardAway {
             self.shared.events.send(Event::GuardBack);
-            let link = if matches!(self.phase, Phase::Welcomed { .. }) { Link::Ready } else { Link::Joining };
+            // Another guard knows nothing of this session yet: what was sent to it before its welcome would go unanswered.
+            let knows = matches!(&self.phase, Phase::Welcomed { guard } if *guard == beat.guard);
+            let link = if knows { Link::Ready } else { Link::Joining };
             self.shared.set_link(link);
             self.shared.signal(Signal::Resume);
         }

@@ -53,9 +53,13 @@ struct Told {
 /// What is remembered of envelopes and of who could read them. No IO, no clock.
 #[derive(Debug)]
 pub struct Parents {
-    /// A place for each envelope by its digest, the newer in place of the older: a cache with an order of use would cost
-    /// the hot path more than all the rest of the detector.
-    slots: Vec<Option<Slot>>,
+    /// Written one behind the other, then over the oldest: the hot path would wait for memory if each had a place by its
+    /// digest, or its place in an order of use.
+    slots: Vec<Slot>,
+    /// Where the next one goes.
+    next: usize,
+    /// Where the newest envelope of a place is: its digest tells whether it is the one.
+    index: Vec<u32>,
     sessions: HashMap<SessionId, Told>,
     by_age: BTreeSet<(Millis, SessionId)>,
     given: usize,
@@ -76,7 +80,7 @@ fn handed(rule: u64, label: Label, reader: u64) -> u64 {
     mix(mix(mix(rule ^ levels) ^ label.compartments.bits()) ^ reader)
 }
 
-/// Where an envelope is kept. Its digest is of the sender's making: who puts one in another's place hides a lie.
+/// Where an envelope is looked up. Its digest is of the sender's making: who puts one in another's place hides a lie.
 fn place(digest: &Hash) -> usize {
     let [a, b, c, d, ..] = *digest;
     usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(0) % REMEMBERED
@@ -88,6 +92,8 @@ impl Parents {
     pub fn since(now: Millis) -> Self {
         Self {
             slots: Vec::new(),
+            next: 0,
+            index: Vec::new(),
             sessions: HashMap::new(),
             by_age: BTreeSet::new(),
             given: 0,
@@ -125,12 +131,18 @@ impl Parents {
 
     /// An envelope was admitted, or waits for people: it may be named from now on. The hot path.
     pub fn sent(&mut self, envelope: Hash, session: SessionId, rule: &str, label: Label) {
-        if self.slots.is_empty() {
-            self.slots = vec![None; REMEMBERED];
+        if self.index.is_empty() {
+            self.index = vec![0; REMEMBERED];
         }
-        if let Some(slot) = self.slots.get_mut(place(&envelope)) {
-            *slot = Some(Slot { digest: envelope, session, rule: digest(rule), label });
+        let slot = Slot { digest: envelope, session, rule: digest(rule), label };
+        match self.slots.get_mut(self.next) {
+            Some(oldest) => *oldest = slot,
+            None => self.slots.push(slot),
         }
+        if let Some(at) = self.index.get_mut(place(&envelope)) {
+            *at = u32::try_from(self.next).unwrap_or(0);
+        }
+        self.next = (self.next + 1) % REMEMBERED;
     }
 
     /// What is wrong with the parents that an envelope of this sender names, as far as is known: the first fault.
@@ -141,7 +153,8 @@ impl Parents {
     }
 
     fn fault_of(&self, sender: &str, parent: &Parent) -> Option<Fault> {
-        let slot = self.slots.get(place(&parent.digest))?.as_ref()?;
+        let at = *self.index.get(place(&parent.digest))?;
+        let slot = self.slots.get(usize::try_from(at).ok()?)?;
         if slot.digest != parent.digest {
             return None;
         }

@@ -138,6 +138,8 @@ async fn send(args: &Args, client: &Client, publish: Publish, output: &Output) -
         match &event {
             // Of a key for a reader that has just left: no message is denied for it.
             Event::Denied { reason: Reason::NotSubscriber, .. } => continue,
+            // Sent again, when people had let its workflow go on.
+            Event::Denied { reason: Reason::WorkflowPaused, .. } if args.when_paused == "wait" => continue,
             Event::Denied { count, .. } => refused += u64::from(*count),
             Event::Unsent { .. } => refused += 1,
             _ => continue,
