@@ -18,8 +18,8 @@ const STRANGER: Rate = Rate { per_second: 200, burst: 400 };
 const LEAST_KIB: Rate = Rate { per_second: 4_096, burst: 8_192 };
 /// In units of [`control_cost`]: what the core allows too, but a burst of half, so that a flood ends sooner.
 const CONTROL: Rate = Rate { per_second: 4_000, burst: 100_000 };
-/// Of these the first: a client says one when it connects, and a restart of thirty that share an agent's name
-/// at once is as much as anybody does.
+/// Hellos, which are the dearest, besides: a client says one when it connects, and a restart of thirty that share an
+/// agent's name at once is as much as anybody does.
 const HELLO: Rate = Rate { per_second: 4, burst: 32 };
 /// What is dropped before the agent is cut: 200 small messages at once, or 50 a second.
 const PATIENCE: Rate = Rate { per_second: 50, burst: 200 };
