@@ -1,4 +1,4 @@
-//! Who flooded is let in again only after a while: a second, then two, four, up to a minute; after a quiet
+//! Who flooded is let in again only after a while: a second, then four, sixteen, a minute; after a quiet
 //! while it begins anew. Never longer, because a hostile server may have flooded in the agent's name, and kept
 //! in memory only: nothing of it outlives the guard. Pure: no IO, no clock.
 
@@ -8,6 +8,9 @@ use sealbus_envelope::{name::AgentToken, time::Millis};
 
 /// The first wait, in milliseconds.
 pub const FIRST_MS: u64 = 1_000;
+/// How many times as long the next one is. Each return of a flooder costs the others some milliseconds, so the
+/// returns must thin out fast; an honest agent that was cut once by mistake does not flood a second time.
+pub const GROWTH: u64 = 4;
 /// The longest.
 pub const LONGEST_MS: u64 = 60_000;
 /// How long after a wait was over it counts for the next.
@@ -47,7 +50,7 @@ impl Backoff {
         if let Some(held) = self.0.get_mut(agent) {
             if held.is_over(now) {
                 let wait_ms =
-                    if held.is_forgotten(now) { FIRST_MS } else { (held.wait_ms * 2).min(LONGEST_MS) };
+                    if held.is_forgotten(now) { FIRST_MS } else { (held.wait_ms * GROWTH).min(LONGEST_MS) };
                 *held = Held { since: now, wait_ms, told: false };
             }
             return held.wait_ms;
@@ -92,10 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn each_flood_costs_twice_as_long_up_to_a_minute_and_a_quiet_while_forgives() {
+    fn each_flood_costs_four_times_as_long_up_to_a_minute_and_a_quiet_while_forgives() {
         let (mut backoff, agent, mut now) = (Backoff::default(), agent(), Millis(1_000_000));
         let mut waits = vec![];
-        for _ in 0..8 {
+        for _ in 0..5 {
             let wait = backoff.hold(&agent, now);
             assert!(backoff.holds(&agent, now) && backoff.holds(&agent, now.plus(wait - 1)));
             assert_eq!(
@@ -107,7 +110,7 @@ mod tests {
             assert!(!backoff.holds(&agent, now));
             waits.push(wait / 1_000);
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(waits, [1, 4, 16, 60, 60]);
         assert_eq!(backoff.hold(&agent, now.plus(MEMORY_MS)), FIRST_MS);
         assert_eq!(backoff.prune(now.plus(MEMORY_MS)), 1);
         assert_eq!(backoff.prune(now.plus(MEMORY_MS * 3)), 0);
