@@ -9,5 +9,6 @@ pub mod egress;
 pub mod fitness;
 pub mod intake;
 pub mod link;
+pub mod probe;
 pub mod seen;
 pub mod stream;

@@ -211,6 +211,15 @@ async fn a_server_that_asks_another_guard_is_noticed() {
     unfit(&keys, &text, &["without asking this guard", "xkey"]).await;
 }
 
+/// A server says PING to whom it keeps waiting for more than two seconds: no word that somebody is in.
+#[tokio::test]
+async fn a_server_that_refuses_late_is_not_taken_for_an_open_door() {
+    let keys = Keys::fresh();
+    let text = with(&keys.config(), &keys.xkey.public_key(), &XKey::new().public_key());
+    let text = with(&text, "timeout: 2.000\n  # Everyone", "timeout: 4\n  # Everyone");
+    unfit(&keys, &text, &["without asking this guard", "xkey"]).await;
+}
+
 /// An open door, beside the callout or without one: a login for whoever has none.
 #[tokio::test]
 async fn a_server_with_an_open_door_is_noticed() {

@@ -3,17 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions};
+use async_nats::{Client, ConnectOptions};
 use data_encoding::BASE64URL_NOPAD;
 
 use super::{
     admin::{Admin, AdminError, ServerInfo},
     auth::Auth,
+    probe,
 };
 use crate::natsserver::{UnfitVersion, check_version, parse_version};
-
-/// How long a server has to refuse a probe, its own wait for the callout's answer included.
-const PROBE: Duration = Duration::from_secs(6);
 
 /// Why the guard does not start on these servers.
 #[derive(Debug, thiserror::Error)]
@@ -144,16 +142,7 @@ pub async fn prove_callout(auth: &Auth, url: &str, options: &ProbeOptions) -> Re
     }
 }
 
-/// Whether a test connection is let in.
 async fn connects(url: &str, options: ConnectOptions) -> Result<bool, Unfit> {
-    let unreachable = |detail: String| Unfit::Unreachable { server: url.to_owned(), detail };
-    let options = options.max_reconnects(1).ignore_discovered_servers();
-    match tokio::time::timeout(PROBE, options.connect(url)).await {
-        Ok(Ok(_client)) => Ok(true),
-        Ok(Err(error)) => match error.kind() {
-            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => Ok(false),
-            _ => Err(unreachable(error.to_string())),
-        },
-        Err(_) => Err(unreachable("no answer".to_owned())),
-    }
+    let tried = probe::lets_in(url, options).await;
+    tried.map_err(|untold| Unfit::Unreachable { server: url.to_owned(), detail: untold.to_string() })
 }

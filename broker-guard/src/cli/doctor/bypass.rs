@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{ConnectOptions, Event, ServerError};
 use sealbus_client::Credentials;
 use sealbus_envelope::{
     identity::SessionId,
@@ -21,11 +21,10 @@ use super::{
     },
     Chart,
 };
+use crate::bus::probe;
 
 /// How long the server has to refuse.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a login that should fail may take: the callout's own timeout, and some.
-const LOGIN: Duration = Duration::from_secs(6);
 
 const REMEDY: &str = "stop the bus: compare nats.conf with what `sealbus init` writes, and look for users and \
                       mappings that were added";
@@ -69,21 +68,17 @@ async fn logins(dir: &BusDir, chart: &mut Chart<'_>) -> Result<(), Failure> {
             Some(ca) => options.add_root_certificates(ca.clone()),
             None => options,
         };
-        let options =
-            options.require_tls(dir.config.requires_tls()).connection_timeout(LOGIN).max_reconnects(1);
-        match timeout(LOGIN, options.connect(&dir.config.urls)).await {
-            Ok(Ok(_)) => {
+        let options = options.require_tls(dir.config.requires_tls());
+        match probe::lets_in(&dir.config.urls, options).await {
+            Ok(false) => chart.good(what, "refused")?,
+            Ok(true) => {
                 let remedy = "stop the bus: the auth callout is not in force; use the nats.conf that \
                               `sealbus init` writes";
                 chart.open(what, "was let in", remedy)?;
             }
-            Ok(Err(error)) => match error.kind() {
-                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-                    chart.good(what, "refused")?;
-                }
-                _ => chart.wrong(what, format!("could not be tried: {error}"), "see the server's log")?,
-            },
-            Err(_) => chart.wrong(what, "could not be tried: no answer", "see the server's log")?,
+            Err(untold) => {
+                chart.wrong(what, format!("could not be tried: {untold}"), "see the server's log")?;
+            }
         }
     }
     Ok(())
