@@ -57,3 +57,8 @@ pub use request::{Request, Requests};
 /// The envelope crate: labels, reasons, digests.
 pub use sealbus_envelope as envelope;
 pub use subscribe::{Subscribe, Subscription};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

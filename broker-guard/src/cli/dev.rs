@@ -25,7 +25,7 @@ use super::{
     init::{self, Plan},
     local::{Temporary, free_port, nats_server, start_server},
     logging::{self, LogFormat},
-    output::{FAINT, Output, STRONG, paint},
+    output::{FAINT, Output, STRONG, called, paint, word},
     runtime,
 };
 use crate::{
@@ -243,12 +243,14 @@ fn introduce(
         "oncall": bus.agents().join("oncall.creds"),
     });
     let dir = bus.agents();
-    let creds = |name: &str| dir.join(format!("{name}.creds")).display().to_string();
+    let file = |path: &Path| word(&path.display().to_string()).into_owned();
+    let creds = |name: &str| file(&dir.join(format!("{name}.creds")));
+    let sealbus = called();
     let hello = if agents.iter().any(|path| path.ends_with("alice.creds")) {
         format!(
             "In a second terminal:\n  {}\nIn a third:\n  {}\n",
-            paint(STRONG, format_args!("sealbus sub 'hello.>' --creds {}", creds("alice"))),
-            paint(STRONG, format_args!("sealbus pub hello.world 'good morning' --creds {}", creds("bob"))),
+            paint(STRONG, format_args!("{sealbus} sub 'hello.>' --creds {}", creds("alice"))),
+            paint(STRONG, format_args!("{sealbus} pub hello.world 'good morning' --creds {}", creds("bob"))),
         )
     } else {
         String::new()
@@ -260,13 +262,13 @@ fn introduce(
         .collect();
     let text = format!(
         "{} on {url} (nats-server {version}), bus directory {}\n\n{hello}\nMore agents, one for each team, in \
-         {}: {}\nEvents: sealbus events --creds {}\nStatus: sealbus status --config {}\nCtrl-C ends it all.\n",
+         {}: {}\nEvents: {sealbus} events --creds {}\nStatus: {sealbus} status --config {}\nCtrl-C ends it all.\n",
         paint(STRONG, "A development bus is running"),
         bus.root().display(),
         dir.display(),
         others.join(", "),
         creds("oncall"),
-        config.display(),
+        file(config),
     );
     output.show(&object, text)
 }

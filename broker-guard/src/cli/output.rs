@@ -1,6 +1,6 @@
 //! Where results go: stdout, as text or as JSON; failures to stderr.
 
-use std::{fmt, io::Write as _};
+use std::{borrow::Cow, fmt, io::Write as _};
 
 use anstyle::{AnsiColor, Style};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
@@ -95,6 +95,22 @@ pub(crate) fn paint(style: Style, text: impl fmt::Display) -> impl fmt::Display 
     fmt::from_fn(move |f| write!(f, "{style}{text}{style:#}"))
 }
 
+/// A word of a command that is to be pasted into a shell.
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+    }
+}
+
+/// What to type to start this command again from the same directory: whoever built it and did not install it has no
+/// `sealbus` on the path.
+pub(crate) fn called() -> String {
+    std::env::args().next().map_or_else(|| "sealbus".to_owned(), |name| word(&name).into_owned())
+}
+
 /// Rows in columns as wide as their widest cell; the last is not padded.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -108,4 +124,17 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut lines = vec![paint(STRONG, line(&mut head.iter().copied())).to_string()];
     lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::word;
+
+    #[test]
+    fn what_is_to_be_pasted_stays_one_word() {
+        assert_eq!(word("target/debug/sealbus"), "target/debug/sealbus");
+        assert_eq!(word("my bus/$HOME"), "'my bus/$HOME'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(word(""), "''");
+    }
 }

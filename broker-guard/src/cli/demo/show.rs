@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fmt::Display, io::Write as _, path::Path, time::Instant};
 
-use super::super::output::{BAD, FAINT, GOOD, STRONG, paint};
+use super::super::output::{BAD, FAINT, GOOD, STRONG, called, paint, word};
 use crate::demo::{
     outcome::Outcome,
     progress::{Attack, Progress},
@@ -111,9 +111,10 @@ impl Show {
         }
         match keep {
             Some(dir) => self.line(format_args!(
-                "\n{at}/report.md is the report. Look closer:\n  sealbus audit verify --config {at}/bus\n  \
-                 sealbus audit search --config {at}/bus",
-                at = dir.display()
+                "\n{at}/report.md is the report. Look closer:\n  {sealbus} audit verify --config {at}/bus\n  \
+                 {sealbus} audit search --config {at}/bus",
+                at = word(&dir.display().to_string()),
+                sealbus = called(),
             )),
             None => {
                 self.line("\nThe bus is gone again. `--keep DIR` keeps it, the audit log and the report.")

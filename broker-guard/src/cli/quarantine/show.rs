@@ -10,7 +10,7 @@ use super::{
         busdir::BusArg,
         failure::{Exit, Failure},
         graph::radius,
-        output::{BAD, FAINT, GOOD, Output, STRONG, paint},
+        output::{BAD, FAINT, GOOD, Output, STRONG, paint, word},
         page::AddressArg,
         registry::Registry,
         session::printable,
@@ -90,13 +90,7 @@ fn on_this_bus(config: &Path) -> String {
     if config == Path::new("sealbus.toml") {
         return String::new();
     }
-    let path = config.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if path.chars().all(plain) {
-        format!(" --config {path}")
-    } else {
-        format!(" --config '{}'", path.replace('\'', r"'\''"))
-    }
+    format!(" --config {}", word(&config.display().to_string()))
 }
 
 /// What else there is to see.
