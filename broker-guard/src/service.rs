@@ -36,10 +36,7 @@ use crate::{
     http::{self, Pages, StatusReport, ask::Asking},
     keyfile::{GuardKeys, KeyFileError},
     metrics::Metrics,
-    quarantine::{
-        enforce::{Bars, Enforcer},
-        state::State,
-    },
+    quarantine::{bars::Bars, enforce::Enforcer, state::State},
     reload::{Loader, ReloadError, Watch},
     sessions::Sessions,
     store::{Store, StoreError},

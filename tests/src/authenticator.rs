@@ -30,7 +30,7 @@ use sealbus_guard::{
         compile::CompiledPolicy,
         source::PolicySource,
     },
-    quarantine::enforce::Bars,
+    quarantine::bars::Bars,
     store::Store,
 };
 use serde_json::{Value, json};

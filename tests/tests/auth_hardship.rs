@@ -8,6 +8,7 @@ use sealbus_envelope::reason::{Reason, Refused};
 use sealbus_guard::{
     bus::auth::Outcome,
     quarantine::{
+        cut::cut_off,
         enforce::{EnforceError, Enforcer},
         state::{Cause, Change, State},
     },
@@ -232,7 +233,7 @@ async fn a_quarantined_agent_is_cut_stays_out_and_comes_back_when_released() {
     let changed = change(Change::Quarantine, cause.clone()).await.unwrap().unwrap();
     assert_eq!((changed.from, changed.record.state), (State::Normal, State::Quarantined));
     assert!(change(Change::Quarantine, cause).await.unwrap().is_none());
-    let enforced = enforcer.enforce(&auth.auth, identity, Duration::from_millis(300)).await;
+    let enforced = cut_off(&auth.auth, identity, Duration::from_millis(300)).await;
     assert_eq!((enforced.cut, enforced.left, enforced.confirmed()), (2, 0, true), "{enforced:?}");
     first.closed().await;
     second.closed().await;

@@ -16,7 +16,7 @@ use crate::{
     bus::auth::{Authority, Connection, ConnectionDecision},
     clock,
     policy::compile::CompiledPolicy,
-    quarantine::{enforce::Bars, state::State},
+    quarantine::{bars::Bars, state::State},
     sessions::InForce,
 };
 

@@ -1,37 +1,20 @@
-//! Makes a quarantine so: durable, then cut, then looked after.
+//! Puts a change of an agent's state in force: on disk first, in memory second.
 //!
 //! The order is the point. Once the state is on disk, no restart sets the agent free; once it is in memory, no
-//! callout lets it in; only then are its connections cut, so that it cannot come straight back. A callout that
-//! another guard answered just before may still let one in: hence the second look, after the time that a server
-//! waits for an answer.
+//! callout lets it in; only then are its connections [cut](super::cut), so that it cannot come straight back.
 //!
 //! One guard a bus: the acknowledgement of every live guard is this guard's own, given by committing the state.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use arc_swap::ArcSwap;
-use sealbus_envelope::{
-    identity::PublicKey,
-    name::AgentToken,
-    order::Order,
-    reason::{Reason, Refused},
-    time::Millis,
-};
+use sealbus_envelope::{identity::PublicKey, name::AgentToken, order::Order, reason::Reason, time::Millis};
 use tokio::sync::Mutex;
 
-use super::state::{self, Cause, Ceiling, Change, Known, NotAllowed, Record, Seen, State};
-use crate::{
-    audit::entry::{self, Body, Hex},
-    bus::auth::Auth,
-    store::{Store, StoreError},
+use super::{
+    bars::Bars,
+    state::{self, Cause, Ceiling, Change, Known, NotAllowed, Record, Seen, State},
 };
-
-/// How long nats-server waits for an answer to a callout by default, and half a second more.
-pub const SECOND_LOOK: Duration = Duration::from_millis(2_500);
+use crate::store::{Store, StoreError};
 
 /// Why an agent's state could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -68,69 +51,6 @@ enum Extra<'o> {
     Order(&'o Order),
 }
 
-/// What the guard remembers of agents, in memory. Read by every callout and every partition without waiting.
-#[derive(Debug, Default)]
-pub struct Bars(ArcSwap<HashMap<[u8; 32], Record>>);
-
-impl Bars {
-    /// What the store remembers.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the guard must then not start, or it would let quarantined agents in.
-    pub fn load(store: &Store) -> Result<Self, StoreError> {
-        let known = store.quarantine()?.into_iter();
-        Ok(Self(ArcSwap::from_pointee(
-            known.map(|Known { identity, record }| (*identity.as_bytes(), record)).collect(),
-        )))
-    }
-
-    /// Whether the identity is kept off the bus.
-    #[must_use]
-    pub fn is_barred(&self, identity: &PublicKey) -> bool {
-        self.0.load().get(identity.as_bytes()).is_some_and(|record| record.state.is_barred())
-    }
-
-    /// What is remembered of an identity.
-    #[must_use]
-    pub fn get(&self, identity: &PublicKey) -> Option<Record> {
-        self.0.load().get(identity.as_bytes()).cloned()
-    }
-
-    /// The identity and record of an agent, by its token.
-    #[must_use]
-    pub fn by_agent(&self, agent: &str) -> Option<Known> {
-        let all = self.0.load();
-        let (identity, record) = all.iter().find(|(_, record)| record.agent.as_str() == agent)?;
-        Some(Known { identity: PublicKey::from_bytes(identity).ok()?, record: record.clone() })
-    }
-
-    /// Every record, by agent.
-    #[must_use]
-    pub fn all(&self) -> Vec<Record> {
-        self.known().into_iter().map(|known| known.record).collect()
-    }
-
-    /// Every identity with its record, by agent.
-    #[must_use]
-    pub fn known(&self) -> Vec<Known> {
-        let all = self.0.load();
-        let known = all.iter().filter_map(|(identity, record)| {
-            Some(Known { identity: PublicKey::from_bytes(identity).ok()?, record: record.clone() })
-        });
-        let mut known: Vec<_> = known.collect();
-        known.sort_by(|a, b| a.record.agent.cmp(&b.record.agent));
-        known
-    }
-
-    fn set(&self, identity: &PublicKey, record: &Record) {
-        self.0.rcu(|all| {
-            let mut all = HashMap::clone(all);
-            all.insert(*identity.as_bytes(), record.clone());
-            all
-        });
-    }
-}
-
 /// A change that is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -142,69 +62,7 @@ pub struct Changed {
     pub record: Record,
 }
 
-/// What the servers said after a quarantine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enforced {
-    /// Connections of the agent that were cut.
-    pub cut: usize,
-    /// Connections of the agent that are still there, or could not be cut.
-    pub left: usize,
-    /// Servers that did not answer, by name.
-    pub silent: Vec<String>,
-}
-
-impl Enforced {
-    /// Whether every server answered, twice, that it holds no connection of the agent. It is as good as the
-    /// servers' word.
-    #[must_use]
-    pub fn confirmed(&self) -> bool {
-        self.left == 0 && self.silent.is_empty()
-    }
-
-    /// The same, as the agent's record keeps it.
-    #[must_use]
-    pub fn to_seen(&self, at: Millis) -> Seen {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Seen { at, cut: count(self.cut), left: count(self.left), silent: self.silent.clone() }
-    }
-
-    /// The audit entry that tells it.
-    #[must_use]
-    pub fn to_audit(&self, changed: &Changed) -> Body<'static> {
-        let mut body = audit(changed);
-        body.confirmed = Some(self.confirmed());
-        body.detail = Some(if self.confirmed() {
-            format!("{} connections cut; no server holds one", self.cut).into()
-        } else {
-            let silent = self.silent.join(", ");
-            format!("{} connections cut, {} left, no answer from: {silent}", self.cut, self.left).into()
-        });
-        Body::Quarantine(body)
-    }
-}
-
-impl Changed {
-    /// The audit entry of the change itself.
-    #[must_use]
-    pub fn to_audit(&self) -> Body<'static> {
-        Body::Quarantine(audit(self))
-    }
-}
-
-fn audit(changed: &Changed) -> entry::Quarantine<'static> {
-    let Record { agent, state, cause, .. } = &changed.record;
-    entry::Quarantine {
-        agent: agent.to_string().into(),
-        from: changed.from.code().into(),
-        to: state.code().into(),
-        reason: cause.reason.code().into(),
-        evidence: cause.envelopes.iter().map(|digest| Hex::from(*digest)).collect(),
-        confirmed: None,
-        detail: Some(cause.what.clone().into()),
-    }
-}
-
-/// Changes states and enforces them.
+/// Changes states.
 #[derive(Debug)]
 pub struct Enforcer {
     store: Arc<Store>,
@@ -217,12 +75,6 @@ pub struct Enforcer {
 type Undurable = HashSet<[u8; 32]>;
 
 impl Enforcer {
-    /// How many agents are watched now.
-    #[must_use]
-    pub fn watched(&self) -> usize {
-        self.bars.0.load().values().filter(|record| record.state == State::Watched).count()
-    }
-
     /// Keeps `store` and `bars` in step.
     #[must_use]
     pub fn new(store: Arc<Store>, bars: Arc<Bars>) -> Self {
@@ -230,7 +82,7 @@ impl Enforcer {
     }
 
     /// Changes an agent's state: on disk first, in memory second. `None` if it is in that state already. After
-    /// a quarantine, rotate the keys that its sessions were given and call [`enforce`](Self::enforce).
+    /// a quarantine, rotate the keys that its sessions were given and call [`cut_off`](super::cut::cut_off).
     ///
     /// # Errors
     /// [`EnforceError`]. If the disk fails, a quarantine or revocation is in force in memory all the same, and the
@@ -383,49 +235,6 @@ impl Enforcer {
         let record = &changed.record;
         tracing::warn!(%agent, %from, to = %record.state, reason = record.cause.reason.code(), what = record.cause.what, "state changed");
         Ok(Some(changed))
-    }
-
-    /// Cuts every connection of an identity that is barred, looks at the servers at once and again after
-    /// `second_look` ([`SECOND_LOOK`]).
-    pub async fn enforce(&self, auth: &Auth, identity: &PublicKey, second_look: Duration) -> Enforced {
-        let mut enforced = Enforced { cut: 0, left: 0, silent: Vec::new() };
-        let mut known = HashSet::new();
-        self.look(auth, identity, &mut known, &mut enforced).await;
-        tokio::time::sleep(second_look).await;
-        self.look(auth, identity, &mut known, &mut enforced).await;
-        enforced.silent.sort();
-        enforced.silent.dedup();
-        enforced
-    }
-
-    /// Cuts what there is, then compares all connections ever seen of the agent with what the servers hold.
-    async fn look(
-        &self,
-        auth: &Auth,
-        identity: &PublicKey,
-        known: &mut HashSet<crate::bus::auth::ConnectionId>,
-        enforced: &mut Enforced,
-    ) {
-        let connections = auth.connections_of(identity).into_iter();
-        // The lobby is where a barred agent hears that it is.
-        let connections: Vec<_> = connections.filter(|connection| !connection.lobby).collect();
-        let all = connections.len();
-        known.extend(connections.into_iter().map(|connection| connection.id));
-        let failed = auth.disconnect_live(identity, Refused::new(Reason::Quarantined, "agent")).await;
-        let failed = failed.len();
-        enforced.cut += all.saturating_sub(failed);
-        match auth.admin().survey().await {
-            Ok(survey) => {
-                let there = survey.connections.iter().filter(|listed| known.contains(&listed.id)).count();
-                enforced.left = there.max(failed);
-                enforced.silent.extend(survey.silent);
-            }
-            Err(error) => {
-                tracing::error!(%error, "whether the agent is off the bus cannot be confirmed");
-                enforced.left = failed;
-                enforced.silent.push("all".to_owned());
-            }
-        }
     }
 }
 

@@ -1,14 +1,24 @@
-//! What the security team hears of a change of an agent's state, and of what the servers said after it.
+//! What the log and the security team hear of a change of an agent's state, and of what the servers said after it.
 
 use sealbus_envelope::{order::OrderKind, time::Millis};
 
 use super::{
-    enforce::{Changed, Enforced},
-    state::State,
+    cut::Enforced,
+    enforce::Changed,
+    state::{Record, State},
 };
-use crate::events::{Event, Kind, Phase, ocsf::Severity};
+use crate::{
+    audit::entry::{self, Body, Hex},
+    events::{Event, Kind, Phase, ocsf::Severity},
+};
 
 impl Changed {
+    /// The audit entry of the change itself.
+    #[must_use]
+    pub fn to_audit(&self) -> Body<'static> {
+        Body::Quarantine(audit(self))
+    }
+
     /// The event of the change. Whoever is let back or calmed ends the finding, and so does a revocation, for
     /// nothing is left to decide; yet one that no quarantine went before is as grave as a quarantine, since a
     /// single key can sign it.
@@ -33,6 +43,20 @@ impl Changed {
 }
 
 impl Enforced {
+    /// The audit entry that tells it.
+    #[must_use]
+    pub fn to_audit(&self, changed: &Changed) -> Body<'static> {
+        let mut body = audit(changed);
+        body.confirmed = Some(self.confirmed());
+        body.detail = Some(if self.confirmed() {
+            format!("{} connections cut; no server holds one", self.cut).into()
+        } else {
+            let silent = self.silent.join(", ");
+            format!("{} connections cut, {} left, no answer from: {silent}", self.cut, self.left).into()
+        });
+        Body::Quarantine(body)
+    }
+
     /// The event of what the servers said after `changed`.
     #[must_use]
     pub fn to_event(&self, changed: &Changed, now: Millis) -> Event {
@@ -45,6 +69,19 @@ impl Enforced {
         };
         let event = about(changed, now).phase(phase).detail(detail);
         if self.confirmed() { event } else { event.severity(Severity::High) }
+    }
+}
+
+fn audit(changed: &Changed) -> entry::Quarantine<'static> {
+    let Record { agent, state, cause, .. } = &changed.record;
+    entry::Quarantine {
+        agent: agent.to_string().into(),
+        from: changed.from.code().into(),
+        to: state.code().into(),
+        reason: cause.reason.code().into(),
+        evidence: cause.envelopes.iter().map(|digest| Hex::from(*digest)).collect(),
+        confirmed: None,
+        detail: Some(cause.what.clone().into()),
     }
 }
 
@@ -78,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         events::ocsf::{self, Source},
-        quarantine::state::{Cause, Change, Ordered, Record, apply},
+        quarantine::state::{Cause, Change, Ordered, apply},
     };
 
     const NOW: Millis = Millis(7);

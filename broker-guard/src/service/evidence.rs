@@ -32,8 +32,8 @@ use crate::{
     events::{Event, Kind},
     metrics::Metrics,
     quarantine::{
+        bars::Bars,
         custody::{Claimed, Custody, Fate, Job, Place, Sealed},
-        enforce::Bars,
     },
     store::{
         Store, StoreError,

@@ -16,7 +16,8 @@ use crate::{
     clock::now,
     events::{Event, Kind},
     quarantine::{
-        enforce::{Changed, EnforceError, Enforced, SECOND_LOOK},
+        cut::{Enforced, SECOND_LOOK, cut_off},
+        enforce::{Changed, EnforceError},
         evidence::Response,
         report::{AgentReport, ConnectionReport},
         state::{Cause, Change, Ordered, State, Trigger},
@@ -108,9 +109,9 @@ impl Guard {
     }
 
     fn enforce(&self, changed: Changed) {
-        let (auth, enforcer, looked) = (self.auth.clone(), Arc::clone(&self.enforcer), self.looked.clone());
+        let (auth, looked) = (self.auth.clone(), self.looked.clone());
         tokio::spawn(async move {
-            let enforced = enforcer.enforce(&auth, &changed.identity, SECOND_LOOK).await;
+            let enforced = cut_off(&auth, &changed.identity, SECOND_LOOK).await;
             // Fails only when the guard is stopping.
             let _ = looked.send((changed, enforced)).await;
         });

@@ -38,7 +38,11 @@ use crate::{
     events::{Event, Kind, herald::Herald},
     http::{AuditReport, SessionReport, StatusReport, ask::Asks},
     metrics::Metrics,
-    quarantine::enforce::{Bars, Changed, Enforced, Enforcer, SECOND_LOOK},
+    quarantine::{
+        bars::Bars,
+        cut::{Enforced, SECOND_LOOK},
+        enforce::{Changed, Enforcer},
+    },
     reload::ReloadError,
     sessions::InForce,
     store::Store,
@@ -242,7 +246,7 @@ impl Guard {
         if let Err(error) = self.enforcer.save().await {
             tracing::error!(%error, "who is barred would be free if the guard restarted now");
         }
-        self.metrics.watched.set(i64::try_from(self.enforcer.watched()).unwrap_or(i64::MAX));
+        self.metrics.watched.set(i64::try_from(self.bars.watched()).unwrap_or(i64::MAX));
         self.metrics.status_valid_until(self.desk.sessions().in_force().status.valid_until);
         self.report.store(Arc::new(self.status()));
     }
