@@ -27,6 +27,8 @@ pub struct Papers<'p> {
     pub floor: &'p Floor,
     /// Whether its identity is revoked, or off the bus, now.
     pub barred: Option<Reason>,
+    /// When the envelope came.
+    pub came: Millis,
 }
 
 impl Checker {
@@ -36,7 +38,8 @@ impl Checker {
     /// # Errors
     /// The first check that failed. `quarantined` or `revoked` of the sender; the codec's and the signature's
     /// reasons; `certificate_expired`, `credential_expired`; `session_ended` of requests and replies, whose other
-    /// end is gone; `workflow_paused`; `approval_missing` where people must approve; `expired`; `unknown_key`, `key_mismatch`,
+    /// end is gone; `workflow_paused`; `approval_missing` where people must approve; `stale`, `from_future` of what
+    /// would have been refused for it when it came; `expired`; `unknown_key`, `key_mismatch`,
     /// `replay`; what policy, label and floor refuse.
     pub fn check_again<'s, 'a>(
         &self,
@@ -88,6 +91,9 @@ impl Checker {
         credential.check_time(now)?;
         let verified = decoded.verify(certificate, credential, seen)?;
         known.verified(verified.digest());
+        // The guard remembers how far a key was used only while what it sealed is fresh. A server that kept copies of
+        // what was delivered longer than that could pass them off as sent in the quarantine.
+        header.check_arrival(papers.came, view.freshness_ms)?;
         if now.since(header.issued_at) > u64::from(header.ttl_ms) {
             return Err(Refused::new(Reason::Expired, "header.ttl"));
         }

@@ -82,6 +82,10 @@ pub struct Papers {
     /// The rule and label that each of them was opened for.
     #[serde(default)]
     pub purposes: Vec<(KeyId, Name, Label)>,
+    /// Which quarantine of the agent ended it, counted from 1. Of what came in a later one these papers tell nothing:
+    /// the session was back in between, and nobody wrote down how far it used its keys then.
+    #[serde(default)]
+    pub incident: u32,
 }
 
 impl Papers {
@@ -98,6 +102,7 @@ impl Papers {
             certificate: session.certificate.as_bytes().to_vec(),
             keys,
             purposes,
+            incident: 0,
         }
     }
 
@@ -169,6 +174,9 @@ pub struct Kept {
     pub place: Place,
     /// What became of it.
     pub fate: Option<Fate>,
+    /// In which quarantine of the agent it came, counted from 1.
+    #[serde(default)]
+    pub incident: u32,
 }
 
 /// What an envelope claims of itself.

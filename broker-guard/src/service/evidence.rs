@@ -33,7 +33,7 @@ use crate::{
     metrics::Metrics,
     quarantine::{
         bars::Bars,
-        custody::{Claimed, Custody, Fate, Job, Place, Sealed},
+        custody::{Claimed, Custody, Fate, Job, Papers, Place, Sealed},
     },
     store::{
         Store, StoreError,
@@ -140,13 +140,12 @@ impl Custodian {
                 Custody::Dropped { agent, .. } => agent,
             };
             // Who is in no book is not off the bus: the disk refused, and the guard has said so.
-            let Some(identity) = self.bars.by_agent(agent.as_str()).map(|known| known.identity) else {
-                continue;
-            };
+            let Some(known) = self.bars.by_agent(agent.as_str()) else { continue };
+            let (identity, incident) = (known.identity, known.record.times);
             match custody {
-                Custody::Session(session) => papers.push((identity, *session)),
+                Custody::Session(session) => papers.push((identity, Papers { incident, ..*session })),
                 Custody::Dropped { count, .. } => dropped.push((identity, count)),
-                Custody::Envelope(sealed) => envelopes.push((identity, *sealed)),
+                Custody::Envelope(sealed) => envelopes.push((identity, *sealed, incident)),
             }
         }
         if !papers.is_empty() {
@@ -154,7 +153,7 @@ impl Custodian {
         }
         let begun = Instant::now();
         let mut listed = Vec::with_capacity(envelopes.len());
-        for (identity, sealed) in envelopes {
+        for (identity, sealed, incident) in envelopes {
             let rests = rests_until.is_some_and(|until| Instant::now() < until);
             let left = STREAM_PATIENCE.saturating_sub(begun.elapsed());
             let streamed = match &self.stream {
@@ -166,15 +165,17 @@ impl Custodian {
             };
             match streamed {
                 Ok(Streamed::Again) => dropped.push((identity, 1)),
-                Ok(Streamed::At(place)) => listed.push(Listed { identity, sealed, streamed: Some(place) }),
-                Ok(Streamed::Not) => listed.push(Listed { identity, sealed, streamed: None }),
+                Ok(Streamed::At(place)) => {
+                    listed.push(Listed { identity, sealed, streamed: Some(place), incident })
+                }
+                Ok(Streamed::Not) => listed.push(Listed { identity, sealed, streamed: None, incident }),
                 Err(error) => {
                     tracing::warn!(
                         error,
                         "the stream fails, so evidence is kept on the guard's disk for a while"
                     );
                     *rests_until = Some(Instant::now() + STREAM_REST);
-                    listed.push(Listed { identity, sealed, streamed: None });
+                    listed.push(Listed { identity, sealed, streamed: None, incident });
                 }
             }
         }

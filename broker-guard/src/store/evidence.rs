@@ -29,6 +29,8 @@ pub struct Listed {
     pub sealed: Sealed,
     /// Its place in the stream.
     pub streamed: Option<u64>,
+    /// In which quarantine of the agent it came, counted from 1.
+    pub incident: u32,
 }
 
 /// An envelope that waits for a decision, with its bytes if they are here.
@@ -84,7 +86,7 @@ impl Store {
             let mut meta = tx.open_table(META)?;
             let mut spooled = meta.get(SPOOLED)?.map_or(0, |bytes| bytes.value());
             let (mut table, mut spool) = (tx.open_table(KEPT)?, tx.open_table(SPOOL)?);
-            for Listed { identity, sealed, streamed } in kept {
+            for Listed { identity, sealed, streamed, incident } in kept {
                 let Some(account) = accounts.get_mut(identity.as_bytes()) else { continue };
                 let size = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
                 let spools = streamed.is_none();
@@ -100,7 +102,7 @@ impl Store {
                     spooled += size;
                     spool.insert(key, sealed.bytes.as_ref())?;
                 }
-                table.insert(key, encode(&row(account.last, sealed, *streamed))?.as_slice())?;
+                table.insert(key, encode(&row(account.last, sealed, *streamed, *incident))?.as_slice())?;
             }
             meta.insert(SPOOLED, spooled)?;
             write_accounts(tx, accounts.iter())
@@ -312,7 +314,7 @@ fn covered(
     Ok(covered)
 }
 
-fn row(n: u64, sealed: &Sealed, streamed: Option<u64>) -> Kept {
+fn row(n: u64, sealed: &Sealed, streamed: Option<u64>, incident: u32) -> Kept {
     Kept {
         n,
         agent: sealed.agent.clone(),
@@ -324,6 +326,7 @@ fn row(n: u64, sealed: &Sealed, streamed: Option<u64>) -> Kept {
         claims: Claimed::read(&sealed.bytes),
         place: streamed.map_or(Place::Disk, Place::Stream),
         fate: None,
+        incident,
     }
 }
 
@@ -418,7 +421,7 @@ mod tests {
             reason: Reason::Quarantined,
             trigger: false,
         };
-        Listed { identity: key(), sealed, streamed }
+        Listed { identity: key(), sealed, streamed, incident: 1 }
     }
 
     #[test]
@@ -486,6 +489,7 @@ mod tests {
             certificate: Vec::new(),
             keys: keys.iter().map(|(n, next)| (id(*n), *next)).collect(),
             purposes: keys.iter().map(|(n, _)| (id(*n), Name::parse("tips").unwrap(), label)).collect(),
+            incident: 1,
         };
         store.keep_papers(&[(key(), papers(&[(1, 5), (2, 9), (3, 4)]))]).unwrap();
         store.keep_papers(&[(key(), papers(&[(1, 20), (3, 2), (4, 7)]))]).unwrap();

@@ -3,8 +3,9 @@
 use sealbus_envelope::reason::Reason;
 use sealbus_guard::{
     audit::entry::Body,
+    bus::desk::quarantine::Again,
     quarantine::{
-        custody::{Custody, MAX_KEPT},
+        custody::{Claimed, Custody, Kept, MAX_KEPT, Papers, Place, Sealed},
         evidence::Response,
     },
 };
@@ -104,4 +105,130 @@ fn who_is_watched_has_half_its_rate_and_no_key_for_more_than_before() {
     world.desk.calm(agent.token());
     world.pass(2_000);
     assert!(agent.open(&mut world, &[&more]).denials(&agent).is_empty());
+}
+
+/// The papers and envelopes of a quarantine, as the guard's store keeps them.
+fn keep(did: Did, incident: u32) -> (Vec<Papers>, Vec<Again>) {
+    let (mut papers, mut again) = (Vec::new(), Vec::new());
+    for custody in did.custody {
+        match custody {
+            Custody::Session(session) => papers.push(Papers { incident, ..*session }),
+            Custody::Envelope(sealed) => again.push(listed(*sealed, incident)),
+            Custody::Dropped { .. } => {}
+        }
+    }
+    (papers, again)
+}
+
+fn listed(sealed: Sealed, incident: u32) -> Again {
+    let kept = Kept {
+        n: 1,
+        agent: sealed.agent.clone(),
+        time: sealed.time,
+        subject: sealed.subject.clone(),
+        size: 0,
+        reason: sealed.reason,
+        trigger: sealed.trigger,
+        claims: Claimed::read(&sealed.bytes),
+        place: Place::Disk,
+        fate: None,
+        incident,
+    };
+    Again { kept, bytes: Some(sealed.bytes) }
+}
+
+fn replay(
+    world: &mut World,
+    agent: &Agent,
+    papers: &[Papers],
+    again: &[Again],
+) -> (Vec<Option<Reason>>, Did) {
+    let mut papers = papers.iter().map(|papers| (papers.session, papers.clone())).collect();
+    let identity = agent.credential.claims().identity.clone();
+    let now = world.now;
+    let judged = world.desk.judge_again(&identity, again, &mut papers, now);
+    (judged, world.did())
+}
+
+/// What the server puts on the wire in the agent's name while it is off the bus.
+fn injected(world: &mut World, agent: &Agent, bytes: &[u8]) -> Did {
+    world.envelope(agent, "news.today", bytes)
+}
+
+#[test]
+fn what_was_sent_in_a_quarantine_is_delivered_by_order_once() {
+    let mut world = World::new();
+    let (agent, mut sending) = writer(&mut world);
+    let (papers, _) = keep(world.expel(agent.token()), 1);
+    let say = agent.say(&world, &mut sending, "news.today");
+    let bytes = agent.seal(&sending, &say).1;
+    let mut again = keep(injected(&mut world, &agent, &bytes), 1).1;
+    again.extend(keep(injected(&mut world, &agent, &bytes), 1).1);
+    world.desk.readmit(agent.token());
+    let (judged, did) = replay(&mut world, &agent, &papers, &again);
+    assert_eq!(judged, [None, Some(Reason::Replay)]);
+    assert_eq!(did.forwarded().len(), 1);
+}
+
+#[test]
+fn copies_of_what_was_delivered_between_two_quarantines_are_not_delivered_again() {
+    let mut world = World::new();
+    let (agent, mut sending) = writer(&mut world);
+    let (papers, _) = keep(world.expel(agent.token()), 1);
+    world.desk.readmit(agent.token());
+    agent.hello(&mut world, &[&sending]);
+    let (did, copy) = agent.publish(&mut world, &mut sending, "news.today");
+    assert_eq!(did.forwarded().len(), 1, "it was delivered");
+    // It leaves by itself, so nothing is written down of it, and is quarantined while it is away.
+    let now = world.now;
+    world.desk.gone(agent.session(), now);
+    world.did();
+    let (none, _) = keep(world.expel(agent.token()), 2);
+    assert!(none.is_empty());
+    let (_, again) = keep(injected(&mut world, &agent, &copy), 2);
+    assert_eq!(again.len(), 1);
+    world.desk.readmit(agent.token());
+    let (judged, did) = replay(&mut world, &agent, &papers, &again);
+    assert_eq!(judged, [Some(Reason::UnknownSession)]);
+    assert_eq!(did.forwarded().len(), 0);
+}
+
+#[test]
+fn copies_that_are_older_than_what_the_guard_remembers_of_a_key_are_not_delivered_again() {
+    let mut world = World::new();
+    let (agent, mut sending) = writer(&mut world);
+    let mut say = agent.say(&world, &mut sending, "news.today");
+    say.fields.ttl_ms = 3_600_000;
+    let copy = agent.seal(&sending, &say).1;
+    assert_eq!(world.envelope(&agent, "news.today", &copy).forwarded().len(), 1, "it was delivered");
+    // The session leaves, its marks are forgotten, and the statement that opened its key is sent again.
+    let now = world.now;
+    world.desk.gone(agent.session(), now);
+    world.pass(600_000);
+    world.tick();
+    sending.live.next = 0;
+    agent.hello(&mut world, &[&sending]);
+    let (papers, _) = keep(world.expel(agent.token()), 1);
+    let (_, again) = keep(injected(&mut world, &agent, &copy), 1);
+    world.desk.readmit(agent.token());
+    let (judged, did) = replay(&mut world, &agent, &papers, &again);
+    assert_eq!(judged, [Some(Reason::Stale)]);
+    assert_eq!(did.forwarded().len(), 0);
+}
+
+#[test]
+fn what_was_denied_is_delivered_by_no_order_even_if_the_policy_allows_it_now() {
+    let mut world = World::new();
+    let (agent, mut sending) = writer(&mut world);
+    let (papers, _) = keep(world.expel(agent.token()), 1);
+    let say = agent.say(&world, &mut sending, "news.today");
+    let bytes = agent.seal(&sending, &say).1;
+    let mut again = keep(injected(&mut world, &agent, &bytes), 1).1;
+    // As if it had been denied for a rule of a policy that allows it by now.
+    again[0].kept.trigger = true;
+    again[0].kept.reason = Reason::NotPublisher;
+    world.desk.readmit(agent.token());
+    let (judged, did) = replay(&mut world, &agent, &papers, &again);
+    assert_eq!(judged, [Some(Reason::NotPublisher)]);
+    assert_eq!(did.forwarded().len(), 0);
 }

@@ -301,7 +301,11 @@ impl Desk {
         let (mut permits, mut denials, mut admitted) = (Vec::new(), Vec::new(), Vec::new());
         for (place, Again { kept, bytes }) in again.iter().enumerate() {
             let session = kept.claims.as_ref().map(|claims| claims.session);
-            let known = session.and_then(|session| Some((session, verified.get(&session)?)));
+            let known = session.and_then(|session| {
+                // Papers of an earlier quarantine do not know what was delivered since.
+                let of_now = papers.get(&session)?.incident >= kept.incident;
+                Some((session, verified.get(&session).filter(|_| of_now)?))
+            });
             let (Some(bytes), Some((session, (credential, certificate)))) = (bytes, known) else {
                 let missing = if bytes.is_none() { Reason::Truncated } else { Reason::UnknownSession };
                 let mut denial = Denial::bare(Refused::new(missing, "evidence"));
@@ -313,8 +317,10 @@ impl Desk {
                 outcomes.push(Some(missing));
                 continue;
             };
-            if kept.reason == Reason::ApprovalMissing {
-                outcomes.push(Some(Reason::ApprovalMissing));
+            // What was denied stays denied, whatever the policy says now: its sender was told so and may have sent it
+            // again. So does what waited for approvals.
+            if kept.trigger || kept.reason == Reason::ApprovalMissing {
+                outcomes.push(Some(kept.reason));
                 continue;
             }
             let barred = view.quarantined.contains(kept.agent.as_str()).then_some(Reason::Quarantined);
@@ -324,6 +330,7 @@ impl Desk {
                 certificate,
                 floor: &floor,
                 barred: if revoked { Some(Reason::Revoked) } else { barred },
+                came: kept.time,
             };
             let roster = self.sessions.roster();
             let stood = |key: &KeyId| {
