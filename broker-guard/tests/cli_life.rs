@@ -105,6 +105,10 @@ fn a_policy_goes_from_hand_to_hand_until_the_quorum_has_signed() {
     let shown = place.run(&sign(&["--add", "draft", "--show"], ben));
     assert!(text(&shown.stdout).contains("1 of 2 signatures; give it to another key holder"));
 
+    // What it changes can be seen before it is signed.
+    let diff = says(&place, 0, &["policy", "diff", "bus/policy.bundle", "draft", "-c", "bus"]);
+    assert!(diff["settings"]["close"].to_string().contains("499 a second"), "{diff}");
+
     // Not enough is nothing, and one key is one signature.
     let early = says(&place, 4, &["policy", "publish", "draft", "-c", "bus", "--local"]);
     assert_eq!(early["error"]["code"], "too_few_signatures");

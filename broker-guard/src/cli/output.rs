@@ -111,14 +111,22 @@ pub(crate) fn called() -> String {
     std::env::args().next().map_or_else(|| "sealbus".to_owned(), |name| word(&name).into_owned())
 }
 
+/// How many characters are seen of a text: those of its style are not.
+fn shown(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().chars().count()
+}
+
 /// Rows in columns as wide as their widest cell; the last is not padded.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain(head.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| shown(cell));
+        cells.chain(head.get(column).map(|cell| shown(cell))).max().unwrap_or(0)
     };
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded = cells.enumerate().map(|(n, cell)| format!("{cell:<width$}", width = width(n)));
+        let padded = cells.enumerate().map(|(n, cell)| {
+            let room = width(n).saturating_sub(shown(cell));
+            format!("{cell}{:room$}", "")
+        });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![paint(STRONG, line(&mut head.iter().copied())).to_string()];
@@ -128,7 +136,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::word;
+    use super::{BAD, paint, shown, word};
 
     #[test]
     fn what_is_to_be_pasted_stays_one_word() {
@@ -136,5 +144,10 @@ mod tests {
         assert_eq!(word("my bus/$HOME"), "'my bus/$HOME'");
         assert_eq!(word("it's"), r"'it'\''s'");
         assert_eq!(word(""), "''");
+    }
+
+    #[test]
+    fn a_style_takes_no_room_in_a_table() {
+        assert_eq!(shown(&paint(BAD, "böse").to_string()), 4);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use sealbus_client::{Client, Event, Publish, WhenPaused};
+use sealbus_client::{Client, Event, Publish, Receipt, WhenPaused};
 use sealbus_envelope::{label::Label, reason::Reason, wire::Parent};
 use serde_json::json;
 
@@ -101,7 +101,7 @@ async fn send(args: &Args, client: &Client, publish: Publish, output: &Output) -
     let mut admitted = None;
     for n in 1..=args.count {
         if args.confirm || n == args.count {
-            let receipt = client.send_confirmed(publish.clone()).await.map_err(session::failure)?;
+            let receipt = confirmed(client, publish.clone(), output).await?;
             if args.confirm {
                 let decision = receipt.decision;
                 let object = json!({
@@ -164,6 +164,23 @@ async fn send(args: &Args, client: &Client, publish: Publish, output: &Output) -
                 output.remark(format_args!("{} {refused} not admitted; the first: {event}", paint(BAD, "✗")));
             }
             Err(Failure::shown(Exit::Denied))
+        }
+    }
+}
+
+/// Waits for the verdict; if people are asked first, that may be long, and is told.
+async fn confirmed(client: &Client, publish: Publish, output: &Output) -> Result<Receipt, Failure> {
+    let mut events = client.events();
+    let sent = client.send_confirmed(publish);
+    tokio::pin!(sent);
+    loop {
+        tokio::select! {
+            receipt = &mut sent => return receipt.map_err(session::failure),
+            Some(event) = events.next(), if !output.is_json() => {
+                if matches!(event, Event::Held { .. }) {
+                    output.remark(event);
+                }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use sealbus_envelope::{
     identity::{BusId, Claims, PublicKey, Role, SigningKey},
     label::{Clearance, Integrity, Label},
     name::Name,
-    policy::{Bundle, Party, Records, Tables, Who},
+    policy::{Bundle, Draft, Party, Records, Tables, Who},
     subject::Pattern,
     time::{Millis, Validity},
 };
@@ -42,6 +42,14 @@ impl Trial {
     /// [`CompileError`].
     pub fn of_bundle(bundle: &Bundle) -> Result<Self, CompileError> {
         Self::of_records(bundle.records().clone(), bundle.head().fields().version)
+    }
+
+    /// The policy of a draft, whoever has signed it.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn of_draft(draft: &Draft) -> Result<Self, CompileError> {
+        Self::of_records(draft.records().clone(), draft.fields().version)
     }
 
     fn of_records(records: Records, version: u64) -> Result<Self, CompileError> {

@@ -32,7 +32,7 @@ Exit code 5 if the new policy opens something, else 0.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A policy file, a signed bundle, or the number of a version that is kept
+    /// A policy file, a signed bundle, a draft, or the number of a version that is kept
     #[arg(value_name = "OLD")]
     old: PathBuf,
     /// The one that would replace it

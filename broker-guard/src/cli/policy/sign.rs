@@ -33,6 +33,7 @@ force, and writes `policy.bundle`. A guard on this machine takes it up by itself
 If the quorum's keys are in different hands:
   sealbus policy sign --out draft.bundle          the first holder begins a draft
   sealbus policy sign --add draft.bundle --show   the next looks at what it says
+  sealbus policy diff policy.bundle draft.bundle  and at which flows it opens and closes
   sealbus policy sign --add draft.bundle          and adds a signature
   sealbus policy publish draft.bundle             once there are enough";
 
