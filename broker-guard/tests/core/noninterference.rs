@@ -398,11 +398,17 @@ impl Trace {
 
     /// Says hello with all its open keys: to a guard that knows them nothing changes, to a new one each is tried anew.
     fn hello(&mut self, seat: usize) {
-        let known = self.seats[seat].live;
+        let mine = self.open_keys(seat);
+        self.hello_with(seat, &mine);
+    }
+
+    fn open_keys(&self, seat: usize) -> Vec<usize> {
         let session = self.seats[seat].session;
-        let mine: Vec<usize> = (0..self.keys.len())
-            .filter(|&key| self.keys[key].session == session && self.keys[key].open)
-            .collect();
+        (0..self.keys.len()).filter(|&key| self.keys[key].session == session && self.keys[key].open).collect()
+    }
+
+    fn hello_with(&mut self, seat: usize, mine: &[usize]) {
+        let known = self.seats[seat].live;
         let keys: Vec<&Sending> = mine.iter().map(|&key| &self.keys[key].sending).collect();
         let message = self.seats[seat].agent.hello_message(&keys);
         let agent = &self.seats[seat].agent;
@@ -411,10 +417,10 @@ impl Trace {
         if known {
             return;
         }
-        for &key in &mine {
+        for &key in mine {
             self.keys[key].open = false;
         }
-        for &key in &mine {
+        for &key in mine {
             self.judge_open(&did, key);
         }
     }
@@ -936,16 +942,19 @@ impl Trace {
             Step::Restart => {
                 self.world = self.world.take().map(World::restarted);
                 self.asked.clear();
+                let open: Vec<Vec<usize>> = (0..SEATS).map(|seat| self.open_keys(seat)).collect();
                 for key in &mut self.keys {
+                    // The new guard knows the keys of nobody who has not said hello to it.
+                    key.open = false;
                     key.granted.clear();
                     key.stale = None;
                 }
-                for seat in 0..SEATS {
+                for (seat, open) in open.iter().enumerate() {
                     let live = std::mem::take(&mut self.seats[seat].live);
                     self.seats[seat].reads.clear();
                     self.seats[seat].agent.rejoin(self.world.as_ref().unwrap());
                     if live {
-                        self.hello(seat);
+                        self.hello_with(seat, open);
                     }
                 }
             }
