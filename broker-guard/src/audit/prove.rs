@@ -25,7 +25,7 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 
-use super::entry::{Entry, EntryError};
+use super::entry::{Entry, coding::EntryError};
 use super::files::{Layout, read_tile, split_hashes};
 use super::note::{Checkpoint, NoteError, NoteKey};
 use super::path::TilePath;

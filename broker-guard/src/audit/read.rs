@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::bundle;
-use super::entry::EntryError;
+use super::entry::coding::EntryError;
 use super::files::{Layout, read_tile};
 use super::note::claimed_size;
 use super::path::TilePath;

@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use super::bundle;
-use super::entry::{Body, Entry, EntryError, Position};
+use super::entry::{Body, Entry, Position, coding::EntryError};
 use super::files::{Layout, read_if_there, split_hashes, sync_directory};
 use super::frame::Header;
 use super::note::{Checkpoint, CheckpointSigner, NoteError, NoteKey};

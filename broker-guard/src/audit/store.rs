@@ -34,7 +34,10 @@ use sealbus_envelope::time::Millis;
 
 use crate::clock::now;
 
-use super::entry::{self, Body, EntryError, Gap, GapCause, Position, Record, Start};
+use super::entry::{
+    Body, Gap, GapCause, Position, Record, Start,
+    coding::{self, EntryError},
+};
 use super::files::{Layout, is_full, make_reserve, release_reserve, sync_directory};
 use super::frame::{self, HEADER, PAYLOAD_MAX, PREAMBLE};
 use super::lock::Lock;
@@ -467,7 +470,7 @@ impl Drop for AuditLog {
 fn encode(frame: &mut Vec<u8>, time: Millis, at: Position, body: &Body<'_>) -> Result<(), AppendError> {
     let start = frame.len();
     frame.extend_from_slice(&[0, 0]);
-    entry::encode_into(frame, time, at, body)?;
+    coding::encode_into(frame, time, at, body)?;
     let length = frame.len().saturating_sub(start).saturating_sub(2);
     let prefix = u16::try_from(length).map_err(|_| AppendError::EntryTooLong(length))?;
     if let Some(place) = frame.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {

@@ -27,7 +27,7 @@ use std::path::Path;
 use sealbus_envelope::time::Millis;
 
 use super::bundle;
-use super::entry::{Body, Entry, EntryError, Gap, Pruned};
+use super::entry::{Body, Entry, Gap, Pruned, coding::EntryError};
 use super::files::{Layout, read_tile, split_hashes};
 use super::note::{Checkpoint, NoteError, NoteKey};
 use super::order::{Order, OrderError};

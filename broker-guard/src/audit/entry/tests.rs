@@ -3,7 +3,10 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    coding::{EntryError, VERSION},
+    *,
+};
 
 fn admitted() -> Entry<'static> {
     Entry {
