@@ -10,7 +10,7 @@ use sealbus_envelope::{
     time::Millis,
 };
 
-use super::{STALE_AFTER_MS, Sessions};
+use super::{Sessions, rotating::STALE_AFTER_MS};
 use crate::{
     effect::Effects,
     roster::{OwnedKey, session::LiveSession},

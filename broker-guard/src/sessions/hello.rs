@@ -10,7 +10,7 @@ use sealbus_envelope::{
     time::Millis,
 };
 
-use super::{Sessions, session_event};
+use super::{Sessions, leaving::session_event};
 use crate::{
     effect::Effects,
     policy::decide::Principal,
