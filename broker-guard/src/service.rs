@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use async_nats::ConnectOptions;
-use rand_core::UnwrapErr;
+use rand_core::{Rng as _, UnwrapErr};
 use sealbus_envelope::{
     control::GuardEpoch, identity::SigningKey, proof::admission::ADMISSION_RESERVE, reason::Refused,
     wire::MAX_ENVELOPE,
@@ -25,7 +25,7 @@ use crate::{
         admin::Admin,
         auth::{Auth, AuthConfig, AuthError, CalloutKeys, verify::DEFAULT_RECHECK_MS},
         authority::Hall,
-        desk::{Desk, PendingVerdicts, challenge},
+        desk::{Desk, PendingVerdicts},
         fitness::{self, Needs, ProbeOptions, Unfit},
         intake::{Floods, Intake},
         link::{self, Link, LinkError},
@@ -203,7 +203,9 @@ pub async fn start(config: Config) -> Result<Running, ServiceError> {
         }),
     )?;
     tell_loss(&mut audit, &store, &log_name(&config)).await?;
-    let guard = GuardEpoch { epoch: audit.epoch(), challenge: challenge(&mut UnwrapErr(getrandom::SysRng)) };
+    let mut challenge = [0; 16];
+    UnwrapErr(getrandom::SysRng).fill_bytes(&mut challenge);
+    let guard = GuardEpoch { epoch: audit.epoch(), challenge };
 
     let source = heralds::source(&config, &keys.guard, audit.epoch());
     let wire = config.subjects();
