@@ -199,8 +199,10 @@ pub struct Event {
     /// Who asked for it, if it was not `agent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Where in the life of its finding it stands; without one, at its beginning. All of a kind about one agent are one
-    /// finding.
+    /// When the incident began that it belongs to: all of a kind about one agent and one incident are one finding.
+    #[serde(skip)]
+    pub incident: Option<Millis>,
+    /// Where in the life of its finding it stands; without one, at its beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// How grave it is, if it is not what its kind usually is.
@@ -233,6 +235,7 @@ impl Event {
             server: None,
             operation: None,
             by: None,
+            incident: None,
             phase: None,
             severity: None,
         }

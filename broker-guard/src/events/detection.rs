@@ -71,7 +71,11 @@ const fn default_phase(kind: Kind) -> Phase {
 fn finding_uid(event: &Event) -> String {
     let of = if event.kind == Kind::Evidence { Kind::Quarantine } else { event.kind };
     let agent = event.agent.as_deref().unwrap_or("bus");
-    format!("{}-{agent}", of.token())
+    // A second quarantine is another finding: the first is closed, and a SIEM would merge them.
+    match event.incident.filter(|began| began.0 > 0) {
+        Some(began) => format!("{}-{agent}-{}", of.token(), began.0),
+        None => format!("{}-{agent}", of.token()),
+    }
 }
 
 fn evidence(event: &Event) -> Option<Value> {

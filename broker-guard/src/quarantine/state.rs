@@ -203,6 +203,10 @@ pub struct Record {
     /// What the servers said after its last quarantine or revocation.
     #[serde(default)]
     pub enforced: Option<Seen>,
+    /// When the incident began that it is in, or was in last: no two of an agent have the same, whatever the clock
+    /// does. Zero of a record that was written before this was.
+    #[serde(default)]
+    pub opened: Millis,
 }
 
 /// One change in the story of an agent.
@@ -314,6 +318,12 @@ pub fn apply(
             return Err(NotAllowed { from, change });
         }
     };
+    let last = before.map_or(Millis(0), |record| record.opened);
+    // Whoever is off the bus or watched is in an incident already; what calms it or lets it back ends that one.
+    let opened = match from {
+        State::Normal | State::Released => now.max(last.plus(1)),
+        State::Watched | State::Quarantined | State::Revoked => last,
+    };
     let mut history = before.map(|record| record.history.clone()).unwrap_or_default();
     history.push(Step { at: now, state, cause: cause.clone() });
     forget_one(&mut history);
@@ -326,6 +336,7 @@ pub fn apply(
         history,
         ceiling: None,
         enforced: None,
+        opened,
     }))
 }
 

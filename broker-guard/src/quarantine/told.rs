@@ -88,6 +88,7 @@ fn audit(changed: &Changed) -> entry::Quarantine<'static> {
 fn about(changed: &Changed, now: Millis) -> Event {
     let record = &changed.record;
     let mut event = Event::new(Kind::Quarantine, now).about(&record.agent);
+    event.incident = Some(record.opened);
     event.outcome = Some(record.state.code());
     event.what = Some(record.cause.what.clone());
     // Why it was suspected is not why it is not any more.
@@ -172,6 +173,30 @@ mod tests {
     fn a_revocation_that_no_quarantine_went_before_is_an_alert() {
         let revoked = change(None, Change::Revoke);
         is(&revoked.to_event(NOW), ["Close", "High", "Access Revoked", "UANN, UBOB"]);
+    }
+
+    #[test]
+    fn every_incident_is_a_finding_of_its_own_from_its_first_event_to_its_last() {
+        let uid = |event: &Event| {
+            let source = Source { bus: "b".into(), bus_id: "ab".into(), guard: "G".into(), epoch: 1 };
+            ocsf::write(event, &source, 1)["finding_info"]["uid"].as_str().unwrap().to_owned()
+        };
+        let watched = change(None, Change::Watch);
+        let quarantined = change(Some(&watched.record), Change::Quarantine);
+        let first = uid(&watched.to_event(NOW));
+        let seen = Enforced { cut: 1, left: 0, silent: Vec::new() };
+        assert_eq!(uid(&quarantined.to_event(NOW)), first);
+        assert_eq!(uid(&seen.to_event(&quarantined, NOW)), first);
+        // The guard starts again, and reads what it wrote down.
+        let read: Record = rmp_serde::from_slice(&rmp_serde::to_vec(&quarantined.record).unwrap()).unwrap();
+        let released = change(Some(&read), Change::Release);
+        assert_eq!(uid(&released.to_event(NOW)), first, "the one that is closed");
+        // The clock stands still: another incident all the same.
+        let again = change(Some(&released.record), Change::Quarantine);
+        let second = uid(&again.to_event(NOW));
+        assert_ne!(second, first);
+        assert_eq!(uid(&change(Some(&again.record), Change::Revoke).to_event(NOW)), second);
+        assert_ne!(uid(&change(Some(&released.record), Change::Revoke).to_event(NOW)), first);
     }
 
     #[test]

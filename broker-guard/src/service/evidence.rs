@@ -358,7 +358,9 @@ impl Guard {
         }
         let detail = format!("replay by order {} is ended: the agent is off the bus again", hex(&job.order));
         let mut event = Event::new(Kind::Evidence, now()).detail(detail);
-        event.agent = self.bars.get(identity).map(|record| record.agent.to_string());
+        if let Some(record) = self.bars.get(identity) {
+            (event.agent, event.incident) = (Some(record.agent.to_string()), Some(record.opened));
+        }
         self.event(event).await;
     }
 
@@ -411,7 +413,9 @@ impl Guard {
         let told = if told.is_empty() { "nothing was kept".to_owned() } else { told.join(", ") };
         let mut event =
             Event::new(Kind::Evidence, now()).detail(format!("replay by order {}: {told}", hex(&job.order)));
-        event.agent = self.bars.get(&identity).map(|record| record.agent.to_string());
+        if let Some(record) = self.bars.get(&identity) {
+            (event.agent, event.incident) = (Some(record.agent.to_string()), Some(record.opened));
+        }
         event.count = Some(outcomes.values().sum());
         self.event(event).await;
     }

@@ -249,6 +249,7 @@ impl Guard {
         let mut event =
             Event::new(Kind::Evidence, now).about(token).ordered(what.kind, &signers(order)).detail(detail);
         event.count = Some(count);
+        event.incident = self.bars.get(identity).map(|record| record.opened);
         self.event(event).await;
         Ok(())
     }
