@@ -62,16 +62,22 @@ async fn released_messages_come_back_from_the_stream() {
     replay(ServerSpec { jetstream: true, ..ServerSpec::default() }).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_waits_until_its_workflow_goes_on() {
+/// The agent is off the bus, and with the forged envelope that it is off for an honest one was kept; who reads the tips.
+async fn with_one_kept() -> (Scene, Subscription) {
     let mut scene = Scene::start(ServerSpec::default()).await;
-    let mut tips = scene.tips().await;
+    let tips = scene.tips().await;
     let (mut hand, mut key) = scene.join().await;
     let forged = evidence(&hand, &mut key, &scene.bus.agent("victim", "mob"));
     let one = hand.envelope(&mut key, "tips.a", b"one");
     at_once(&mut hand, &[forged, one]).await;
     scene.confirmed().await;
     scene.report("the evidence", |report| report.evidence.waiting == 2).await;
+    (scene, tips)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_waits_until_its_workflow_goes_on() {
+    let (mut scene, mut tips) = with_one_kept().await;
     scene.carry_out(OrderKind::Release, &[0, 1]).await;
     scene.carry_out(OrderKind::Pause, &[0, 1]).await;
     scene.carry_out(OrderKind::ReplayEvidence, &[0, 1]).await;
@@ -85,14 +91,7 @@ async fn a_replay_waits_until_its_workflow_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_discarded_is_delivered_never() {
-    let mut scene = Scene::start(ServerSpec::default()).await;
-    let mut tips = scene.tips().await;
-    let (mut hand, mut key) = scene.join().await;
-    let forged = evidence(&hand, &mut key, &scene.bus.agent("victim", "mob"));
-    let one = hand.envelope(&mut key, "tips.a", b"one");
-    at_once(&mut hand, &[forged, one]).await;
-    scene.confirmed().await;
-    scene.report("the evidence", |report| report.evidence.waiting == 2).await;
+    let (mut scene, mut tips) = with_one_kept().await;
     assert_eq!(
         scene.submit(&scene.signed(OrderKind::DiscardEvidence, &[0])).await,
         Some(Reason::OrderInvalid),

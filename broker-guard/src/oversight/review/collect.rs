@@ -131,13 +131,7 @@ impl Collector {
                 if about || team.as_deref() == Some(&*workflow.workflow) {
                     let what = format!("{} by {}", workflow.to, workflow.trigger);
                     let detail = workflow.detail.as_deref().unwrap_or_default();
-                    happened(
-                        (&mut self.review.workflows, &mut self.review.left_out),
-                        time,
-                        &workflow.workflow,
-                        what,
-                        detail,
-                    );
+                    self.happened(|review| &mut review.workflows, time, &workflow.workflow, what, detail);
                 }
             }
             Body::PolicyChange(change) if now => {
@@ -145,8 +139,8 @@ impl Collector {
                     Some(from) => format!("version {from} to {}", change.to),
                     None => format!("version {}, the first", change.to),
                 };
-                happened(
-                    (&mut self.review.changes, &mut self.review.left_out),
+                self.happened(
+                    |review| &mut review.changes,
                     time,
                     &change.what,
                     what,
@@ -156,17 +150,11 @@ impl Collector {
             Body::Gap(gap) if now => {
                 let to = gap.to.map_or_else(|| "unknown".to_owned(), |to| to.to_string());
                 let what = format!("entries {} to {to} of start {} may be missing", gap.from, gap.epoch);
-                happened(
-                    (&mut self.review.log, &mut self.review.left_out),
-                    time,
-                    "gap",
-                    what,
-                    &format!("{:?}", gap.cause),
-                );
+                self.happened(|review| &mut review.log, time, "gap", what, &format!("{:?}", gap.cause));
             }
             Body::Pruned(pruned) if now => {
                 let what = format!("entries before leaf {} removed", pruned.before);
-                happened((&mut self.review.log, &mut self.review.left_out), time, "pruned", what, "");
+                self.happened(|review| &mut review.log, time, "pruned", what, "");
             }
             _ => {}
         }
@@ -296,8 +284,8 @@ impl Collector {
                 let elsewhere = || self.places.iter().filter(|(of, _)| of == agent).nth(1).is_some();
                 if now && new && elsewhere() {
                     let what = format!("connected at {}", connection.server);
-                    happened(
-                        (&mut self.review.new_places, &mut self.review.left_out),
+                    self.happened(
+                        |review| &mut review.new_places,
                         time,
                         agent,
                         what,
@@ -327,8 +315,8 @@ impl Collector {
             self.review.released += 1;
             if near {
                 let what = format!("approved late, after {waited} s, when its time was nearly over");
-                happened(
-                    (&mut self.review.holds, &mut self.review.left_out),
+                self.happened(
+                    |review| &mut review.holds,
                     time,
                     &ended.sender,
                     what,
@@ -339,13 +327,7 @@ impl Collector {
             let reason = ended.reason.as_deref().unwrap_or_default();
             let by = if people.is_empty() { String::new() } else { format!(" by {people}") };
             let what = format!("not released after {waited} s{by}: {reason}");
-            happened(
-                (&mut self.review.holds, &mut self.review.left_out),
-                time,
-                &ended.sender,
-                what,
-                &ended.envelope.to_string(),
-            );
+            self.happened(|review| &mut review.holds, time, &ended.sender, what, &ended.envelope.to_string());
         }
     }
 
@@ -356,8 +338,8 @@ impl Collector {
         }
         if change.confirmed == Some(false) {
             let detail = change.detail.as_deref().unwrap_or_default();
-            return happened(
-                (&mut self.review.states, &mut self.review.left_out),
+            return self.happened(
+                |review| &mut review.states,
                 time,
                 &change.agent,
                 NOT_CONFIRMED.to_owned(),
@@ -369,7 +351,7 @@ impl Collector {
             Some(detail) => format!("{}: {detail}", change.reason),
             None => change.reason.to_string(),
         };
-        happened((&mut self.review.states, &mut self.review.left_out), time, &change.agent, what, &detail);
+        self.happened(|review| &mut review.states, time, &change.agent, what, &detail);
     }
 
     fn order(&mut self, order: &Order<'_>, time: Millis) {
@@ -380,7 +362,25 @@ impl Collector {
             }
         };
         let detail = order.why.as_deref().unwrap_or_default();
-        happened((&mut self.review.orders, &mut self.review.left_out), time, &order.target, what, detail);
+        self.happened(|review| &mut review.orders, time, &order.target, what, detail);
+    }
+
+    /// Each is an act of a person or of the guard against an agent: beyond [`MOST`] nobody reads them anyway.
+    fn happened(
+        &mut self,
+        of: fn(&mut Review) -> &mut Vec<Happened>,
+        time: Millis,
+        subject: &str,
+        what: String,
+        detail: &str,
+    ) {
+        let list = of(&mut self.review);
+        if list.len() >= MOST {
+            self.review.left_out += 1;
+            return;
+        }
+        let (subject, detail) = (subject.to_owned(), detail.to_owned());
+        list.push(Happened { time, subject, what, detail });
     }
 
     /// The report.
@@ -461,22 +461,6 @@ impl Peak {
     }
 }
 
-fn happened(
-    (list, left_out): (&mut Vec<Happened>, &mut u64),
-    time: Millis,
-    subject: &str,
-    what: String,
-    detail: &str,
-) {
-    // Each is an act of a person or of the guard against an agent: beyond this many nobody reads them anyway.
-    if list.len() >= MOST {
-        *left_out += 1;
-        return;
-    }
-    let (subject, detail) = (subject.to_owned(), detail.to_owned());
-    list.push(Happened { time, subject, what, detail });
-}
-
 fn note(
     all: &mut BTreeMap<(String, String, String), Denials>,
     (agent, reason, rule): (&str, &str, &str),
@@ -515,10 +499,10 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_counted() {
-        let (mut list, mut left_out) = (Vec::new(), 0);
+        let mut collector = Collector::new(Background::default(), Millis(0), Millis(10));
         for _ in 0..MOST + 3 {
-            happened((&mut list, &mut left_out), Millis(1), "alice", String::new(), "");
+            collector.happened(|review| &mut review.states, Millis(1), "alice", String::new(), "");
         }
-        assert_eq!((list.len(), left_out), (MOST, 3));
+        assert_eq!((collector.review.states.len(), collector.review.left_out), (MOST, 3));
     }
 }
