@@ -19,6 +19,7 @@ mod graph;
 mod guard;
 mod init;
 mod local;
+mod locked;
 mod logging;
 mod order;
 mod output;

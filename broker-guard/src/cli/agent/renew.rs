@@ -10,8 +10,9 @@ use super::super::{
     busdir::{BusArg, OfflineArg},
     failure::{Exit, Failure},
     init::{unissued, validity},
+    locked::Locked,
     output::{Output, STRONG, paint},
-    registry::{Registry, revoked_at},
+    registry::revoked_at,
     when::rfc3339,
 };
 use crate::keyfile::{replace_public, replace_secret};
@@ -43,11 +44,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let dir = args.bus.open()?;
-    let (bundle, _) = dir.bundle()?;
-    let mut registry = Registry::lock(&dir)?;
+    let Locked { dir, mut registry, status, .. } = Locked::open(&args.bus)?;
     let entry = registry.find(&args.name)?;
-    if revoked_at(&dir.status(&bundle)?, entry).is_some() {
+    if revoked_at(&status, entry).is_some() {
         let message = format!("`{}` is revoked for good", args.name);
         let remedy = "make a new agent under another name: `sealbus agent add`";
         return Err(Failure::told(Exit::Denied, "revoked", message, remedy));

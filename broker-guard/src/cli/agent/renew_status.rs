@@ -5,8 +5,8 @@ use serde_json::json;
 use super::super::{
     busdir::{BusArg, OfflineArg, write_status},
     failure::Failure,
+    locked::Locked,
     output::Output,
-    registry::Registry,
     when::{DAY, rfc3339},
 };
 use crate::clock::now;
@@ -33,10 +33,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let dir = args.bus.open()?;
-    let (bundle, _) = dir.bundle()?;
-    let _lock = Registry::lock(&dir)?;
-    let mut status = dir.status(&bundle)?;
+    let Locked { dir, bundle, registry: _lock, mut status } = Locked::open(&args.bus)?;
     let key = dir.offline(&args.offline).status(&bundle)?;
     status.version += 1;
     status.policy_version = status.policy_version.max(bundle.head().fields().version);

@@ -6,8 +6,9 @@ use serde_json::json;
 use super::super::{
     busdir::{BusArg, OfflineArg, revoke},
     failure::{Exit, Failure},
+    locked::Locked,
     output::{Output, STRONG, paint},
-    registry::{Registry, revoked_at},
+    registry::revoked_at,
     when::rfc3339,
 };
 
@@ -35,10 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let dir = args.bus.open()?;
-    let (bundle, _) = dir.bundle()?;
-    let mut registry = Registry::lock(&dir)?;
-    let mut status = dir.status(&bundle)?;
+    let Locked { dir, bundle, mut registry, mut status } = Locked::open(&args.bus)?;
     let entry = registry.find(&args.name)?;
     let claims = entry.credential.claims().clone();
     if let Some(at) = revoked_at(&status, entry) {

@@ -12,8 +12,8 @@ use super::people::{Approver, approvers, left};
 use crate::cli::{
     busdir::{BusArg, BusDir, OfflineArg, revoke},
     failure::{Exit, Failure},
+    locked::Locked,
     output::{BAD, Output, STRONG, paint},
-    registry::Registry,
     session::printable,
     when::rfc3339,
 };
@@ -46,11 +46,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let dir = args.bus.open()?;
-    let (bundle, _) = dir.bundle()?;
-    // Agents are revoked under the same lock: of two statements at once one would be lost.
-    let registry = Registry::lock(&dir)?;
-    let mut status = dir.status(&bundle)?;
+    // Agents are revoked under the same lock.
+    let Locked { dir, bundle, registry, mut status } = Locked::open(&args.bus)?;
     let known = approvers(&bundle, &status);
     let named = if let Ok(key) = PublicKey::from_nkey(&args.who, KeyKind::User) {
         if known.iter().all(|one| one.key != key) {
