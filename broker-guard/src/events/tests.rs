@@ -56,8 +56,11 @@ fn samples() -> Vec<Event> {
     let came_to = |state: State, event: Event| {
         let mut event = event.about(agent).detail(format!("to {state}"));
         event.outcome = Some(state.code());
+        event.incident = Some(NOON);
         event
     };
+    let mut kept = new(Kind::Evidence).about(agent).detail("12 messages kept");
+    kept.incident = Some(NOON);
     let signers = vec!["UDX…".to_owned(), "UAB…".to_owned()];
     let mut signals = new(Kind::Anomaly).because(Reason::Anomalous).about(agent).detail("score 3.2");
     signals.what = Some("rate, label-down".to_owned());
@@ -89,7 +92,7 @@ fn samples() -> Vec<Event> {
         message(Kind::Approval, Reason::ApprovalExpired),
         new(Kind::Workflow).because(Reason::WorkflowPaused).detail("team analysts is paused"),
         new(Kind::Workflow).asked("resume", "bob").detail("team analysts goes on"),
-        new(Kind::Evidence).about(agent).detail("12 messages kept"),
+        kept,
         lost,
         new(Kind::Order).about(agent).ordered(OrderKind::ClearTaint, &signers),
         new(Kind::Order).ordered(OrderKind::Pause, &signers).because(Reason::OrderReplayed),

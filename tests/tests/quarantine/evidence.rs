@@ -77,7 +77,7 @@ async fn with_one_kept() -> (Scene, Subscription) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_waits_until_its_workflow_goes_on() {
-    let (mut scene, mut tips) = with_one_kept().await;
+    let (scene, mut tips) = with_one_kept().await;
     scene.carry_out(OrderKind::Release, &[0, 1]).await;
     scene.carry_out(OrderKind::Pause, &[0, 1]).await;
     scene.carry_out(OrderKind::ReplayEvidence, &[0, 1]).await;
@@ -91,7 +91,7 @@ async fn a_replay_waits_until_its_workflow_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_discarded_is_delivered_never() {
-    let (mut scene, mut tips) = with_one_kept().await;
+    let (scene, mut tips) = with_one_kept().await;
     assert_eq!(
         scene.submit(&scene.signed(OrderKind::DiscardEvidence, &[0])).await,
         Some(Reason::OrderInvalid),
