@@ -17,8 +17,8 @@ pub enum Untold {
     /// It could not be reached, or ended the attempt otherwise than by a refusal.
     #[error(transparent)]
     Failed(#[from] async_nats::ConnectError),
-    /// It neither refused nor answered within [`PATIENCE`].
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    /// Within [`PATIENCE`] it neither refused nor answered, or it closed the connection without a word.
+    #[error("the server neither refused the connection nor answered on it")]
     Silent,
 }
 

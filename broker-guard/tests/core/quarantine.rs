@@ -137,17 +137,19 @@ fn listed(sealed: Sealed, incident: u32) -> Again {
     Again { kept, bytes: Some(sealed.bytes) }
 }
 
+/// The agent is let back and the evidence delivered by order: what refused each, and how many went out.
 fn replay(
     world: &mut World,
     agent: &Agent,
     papers: &[Papers],
     again: &[Again],
-) -> (Vec<Option<Reason>>, Did) {
+) -> (Vec<Option<Reason>>, usize) {
+    world.desk.readmit(agent.token());
     let mut papers = papers.iter().map(|papers| (papers.session, papers.clone())).collect();
     let identity = agent.credential.claims().identity.clone();
     let now = world.now;
     let judged = world.desk.judge_again(&identity, again, &mut papers, now);
-    (judged, world.did())
+    (judged, world.did().forwarded().len())
 }
 
 /// What the server puts on the wire in the agent's name while it is off the bus.
@@ -164,10 +166,7 @@ fn what_was_sent_in_a_quarantine_is_delivered_by_order_once() {
     let bytes = agent.seal(&sending, &say).1;
     let mut again = keep(injected(&mut world, &agent, &bytes), 1).1;
     again.extend(keep(injected(&mut world, &agent, &bytes), 1).1);
-    world.desk.readmit(agent.token());
-    let (judged, did) = replay(&mut world, &agent, &papers, &again);
-    assert_eq!(judged, [None, Some(Reason::Replay)]);
-    assert_eq!(did.forwarded().len(), 1);
+    assert_eq!(replay(&mut world, &agent, &papers, &again), (vec![None, Some(Reason::Replay)], 1));
 }
 
 #[test]
@@ -187,10 +186,7 @@ fn copies_of_what_was_delivered_between_two_quarantines_are_not_delivered_again(
     assert!(none.is_empty());
     let (_, again) = keep(injected(&mut world, &agent, &copy), 2);
     assert_eq!(again.len(), 1);
-    world.desk.readmit(agent.token());
-    let (judged, did) = replay(&mut world, &agent, &papers, &again);
-    assert_eq!(judged, [Some(Reason::UnknownSession)]);
-    assert_eq!(did.forwarded().len(), 0);
+    assert_eq!(replay(&mut world, &agent, &papers, &again), (vec![Some(Reason::UnknownSession)], 0));
 }
 
 #[test]
@@ -210,10 +206,7 @@ fn copies_that_are_older_than_what_the_guard_remembers_of_a_key_are_not_delivere
     agent.hello(&mut world, &[&sending]);
     let (papers, _) = keep(world.expel(agent.token()), 1);
     let (_, again) = keep(injected(&mut world, &agent, &copy), 1);
-    world.desk.readmit(agent.token());
-    let (judged, did) = replay(&mut world, &agent, &papers, &again);
-    assert_eq!(judged, [Some(Reason::Stale)]);
-    assert_eq!(did.forwarded().len(), 0);
+    assert_eq!(replay(&mut world, &agent, &papers, &again), (vec![Some(Reason::Stale)], 0));
 }
 
 #[test]
@@ -227,8 +220,5 @@ fn what_was_denied_is_delivered_by_no_order_even_if_the_policy_allows_it_now() {
     // As if it had been denied for a rule of a policy that allows it by now.
     again[0].kept.trigger = true;
     again[0].kept.reason = Reason::NotPublisher;
-    world.desk.readmit(agent.token());
-    let (judged, did) = replay(&mut world, &agent, &papers, &again);
-    assert_eq!(judged, [Some(Reason::NotPublisher)]);
-    assert_eq!(did.forwarded().len(), 0);
+    assert_eq!(replay(&mut world, &agent, &papers, &again), (vec![Some(Reason::NotPublisher)], 0));
 }
